@@ -1,0 +1,74 @@
+"""The errors that a caller may see, as one family.
+
+CodecError
+├── BadRequest      the caller asked for something that cannot be (exit 1)
+├── NotOurFile      the first bytes are not those of an .scc file or a known picture (exit 2)
+├── Damaged         a checksum, a length or an order is wrong (exit 2)
+├── Unsupported     well formed, but newer than this program or of an unknown kind (exit 3)
+├── WrongModel      the file names a model that is not installed (exit 3)
+└── LimitExceeded   the file asks for more than the limits allow (exit 4)
+
+Every message names what the program knows: file, layer, tile, byte offset.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BadRequest",
+    "CodecError",
+    "Damaged",
+    "LimitExceeded",
+    "NotOurFile",
+    "Unsupported",
+    "WrongModel",
+]
+
+
+class CodecError(Exception):
+    """Any failure that the codec foresees; `hint` says what to do about it, if anything.
+
+    Lower case, no full stop: the command line prints ``sccodec: error: <message>``
+    and, if there is a cure, ``sccodec: hint: <hint>``.
+    """
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, hint: str | None = None):
+        super().__init__(message)
+        self.hint = hint
+
+
+class BadRequest(CodecError):
+    """The arguments make no sense for this file or this picture."""
+
+    exit_code = 1
+
+
+class NotOurFile(CodecError):
+    """The first bytes do not belong to any format that we read."""
+
+    exit_code = 2
+
+
+class Damaged(CodecError):
+    """Bytes are missing or wrong."""
+
+    exit_code = 2
+
+
+class Unsupported(CodecError):
+    """A valid file that needs something this version does not have."""
+
+    exit_code = 3
+
+
+class WrongModel(CodecError):
+    """The model that the file was written with is not here."""
+
+    exit_code = 3
+
+
+class LimitExceeded(CodecError):
+    """Reading on would pass a limit; nothing was allocated."""
+
+    exit_code = 4
