@@ -1,0 +1,148 @@
+"""Training pictures: tar files of crops -> one uint8 cache -> random batches.
+
+Decoding a crop costs milliseconds and a training step wants several, so each tar is
+decoded once; the cache is two plain .npy files that are mapped, not loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from sccodec.errors import BadRequest
+
+PICTURES = (".jp2", ".png", ".webp", ".jpg", ".jpeg", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Pictures of several sizes in one flat array.
+
+    pixels: (total bytes,) uint8, RGB interleaved; index: (N, 3) int64 = offset, height, width.
+    """
+
+    pixels: np.ndarray
+    index: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, n: int) -> np.ndarray:
+        """Picture n as (H, W, 3) uint8."""
+        offset, height, width = (int(v) for v in self.index[n])
+        return self.pixels[offset : offset + height * width * 3].reshape(height, width, 3)
+
+
+def _members(path: Path):
+    """(name, bytes) of every picture in a tar file or a folder."""
+    if path.is_dir():
+        for file in sorted(path.rglob("*")):
+            if file.suffix.lower() in PICTURES:
+                yield file.name, file.read_bytes()
+        return
+    with tarfile.open(path) as tar:
+        for member in tar:
+            if member.isfile() and Path(member.name).suffix.lower() in PICTURES:
+                handle = tar.extractfile(member)
+                assert handle is not None
+                yield member.name, handle.read()
+
+
+def load(sources: list[str | Path], cache: str | Path, smallest: int = 128) -> Crops:
+    """Decode tars or folders of pictures once and map the result.
+
+    Pictures with a side under `smallest` pixels are left out. The cache is keyed by the
+    sources' paths, sizes and times, so a changed tar is decoded again.
+    """
+    paths = [Path(s) for s in sources]
+    missing = [str(p) for p in paths if not p.exists()]
+    if missing:
+        raise BadRequest(f"training data not found: {', '.join(missing)}")
+    key = hashlib.sha256(repr([smallest]).encode())
+    for p in paths:
+        key.update(f"{p.name} {p.stat().st_size}".encode())
+    folder = Path(cache)
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = folder / key.hexdigest()[:16]
+    pixel_file, index_file = stem.with_suffix(".pixels.npy"), stem.with_suffix(".index.npy")
+    if not index_file.exists():
+        _decode(paths, pixel_file, index_file, smallest)
+    return Crops(np.load(pixel_file, mmap_mode="r"), np.load(index_file))
+
+
+def _decode(paths: list[Path], pixel_file: Path, index_file: Path, smallest: int) -> None:
+    parts, index, offset = [], [], 0
+    for path in paths:
+        for _, raw in _members(path):
+            picture = np.asarray(Image.open(io.BytesIO(raw)).convert("RGB"))
+            if min(picture.shape[:2]) < smallest:
+                continue
+            index.append((offset, *picture.shape[:2]))
+            parts.append(picture.reshape(-1))
+            offset += parts[-1].size
+    if not parts:
+        raise BadRequest(f"no pictures of at least {smallest} pixels in {paths}")
+    np.save(pixel_file, np.concatenate(parts))
+    # The index is written last: it says that the pixels are whole.
+    temporary = index_file.with_suffix(".part.npy")
+    np.save(temporary, np.array(index, np.int64))
+    os.replace(temporary, index_file)
+
+
+class Batches:
+    """Random crops with flips, on any device; the whole set lives in that device's memory.
+
+    `seed` fixes the sequence; a resumed run passes another seed and so sees other crops.
+    """
+
+    def __init__(self, crops: Crops, batch: int, size: int, device: str, seed: int):
+        keep = (crops.index[:, 1] >= size) & (crops.index[:, 2] >= size)
+        if not keep.any():
+            raise BadRequest(f"no training picture has {size} pixels a side")
+        self.index = crops.index[keep]
+        self.batch, self.size, self.device = batch, size, device
+        self.random = np.random.default_rng(seed)
+        self.on_gpu = device != "cpu"
+        self.pixels = torch.from_numpy(np.array(crops.pixels)).to(device) if self.on_gpu else None
+        self.host = crops.pixels
+
+    def __iter__(self):
+        return self
+
+    def __next__(self) -> torch.Tensor:
+        """(batch, 3, size, size) float32 in 0..255."""
+        size, draw = self.size, self.random
+        picks = self.index[draw.integers(len(self.index), size=self.batch)]
+        top = draw.integers(picks[:, 1] - size + 1)
+        left = draw.integers(picks[:, 2] - size + 1)
+        if self.on_gpu:
+            start = torch.from_numpy(picks[:, 0] + 3 * (top * picks[:, 2] + left)).to(self.device)
+            stride = torch.from_numpy(3 * picks[:, 2]).to(self.device)
+            row = torch.arange(size, device=self.device)
+            column = torch.arange(3 * size, device=self.device)
+            at = start[:, None, None] + row[None, :, None] * stride[:, None, None] + column
+            x = self.pixels[at].view(self.batch, size, size, 3)
+        else:
+            x = torch.from_numpy(
+                np.stack(
+                    [
+                        self.host[o : o + h * w * 3].reshape(h, w, 3)[t : t + size, s : s + size]
+                        for (o, h, w), t, s in zip(picks, top, left, strict=True)
+                    ]
+                )
+            )
+        # One flip per batch and axis costs nothing and doubles the data per axis.
+        flips = [axis for axis in (1, 2) if draw.random() < 0.5]
+        if flips:
+            x = x.flip(flips)
+        if draw.random() < 0.5:
+            x = x.transpose(1, 2)
+        return x.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)

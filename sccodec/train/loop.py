@@ -1,0 +1,218 @@
+"""The one training loop: resumable, CPU or CUDA, validated on held-out crops."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+import tomllib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sccodec.errors import BadRequest
+from sccodec.train import data
+from sccodec.train.loss import rate_distortion
+from sccodec.train.model import PictureModel, load, save, start
+from sccodec.train.networks import Shape
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run as data; see the comments in `recipes/photo.toml`."""
+
+    name: str
+    network: Shape
+    offsets: bool = True
+    hyper_steps: bool = True
+    sources: tuple[str, ...] = ()
+    validation: tuple[str, ...] = ()
+    steps: int = 100_000
+    batch: int = 8
+    crop: int = 128
+    rate: float = 1e-3
+    linear_rate: float = 1e-4
+    warm_up: int = 200
+    clip: float = 10.0
+    log2_step: tuple[float, float] = (-0.75, 4.2)
+    base_jitter: float = 0.3
+    base_weight: float = 0.1
+    absent: float = 0.06
+    validate_at: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
+    validate_crops: int = 24
+    extra: dict = field(default_factory=dict)
+
+
+def read_recipe(name: str | Path) -> Recipe:
+    """A recipe by name (one that ships with the package) or by path.
+
+    Raises BadRequest for an unknown recipe or key.
+    """
+    path = Path(name)
+    if path.suffix != ".toml":
+        path = RECIPES / f"{name}.toml"
+    if not path.exists():
+        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
+        raise BadRequest(f"no recipe {name}", hint=f"known recipes: {known}; or give a .toml file")
+    table = tomllib.loads(path.read_text())
+    network = Shape(**{k: _tuple(v) for k, v in table.pop("network", {}).items()})
+    known = {f.name for f in fields(Recipe)}
+    unknown = sorted(set(table) - known)
+    if unknown:
+        raise BadRequest(f"{path}: unknown keys {', '.join(unknown)}")
+    return Recipe(network=network, **{k: _tuple(v) for k, v in table.items()})
+
+
+def _tuple(value):
+    return tuple(value) if isinstance(value, list) else value
+
+
+class Run:
+    """One training run in a folder: `last.pt` to resume, `best.pt` to export, `log.jsonl`."""
+
+    def __init__(self, recipe: Recipe, data_dir, out, cache, device: str, init=None):
+        self.recipe, self.device = recipe, device
+        self.out = Path(out)
+        self.out.mkdir(parents=True, exist_ok=True)
+        root = Path(data_dir)
+        self.crops = data.load([root / s for s in recipe.sources], cache)
+        self.held_out = data.load([root / s for s in recipe.validation], cache)
+        self.step, self.best = 0, math.inf
+        last = self.out / "last.pt"
+        resume = last if last.exists() else init
+        if resume is not None:
+            self.model, state = load(resume)
+        else:
+            self.model, state = PictureModel(recipe.network, recipe.offsets, recipe.hyper_steps), {}
+            start(self.model, self.crops)
+        self.model.to(device)
+        if device != "cpu":
+            self.model.to(memory_format=torch.channels_last)
+        self.average = copy.deepcopy(self.model).eval()
+        self.optimiser = self._optimiser()
+        if resume == last:
+            self.step, self.best = state["step"], state["best"]
+            self.average.load_state_dict(state["average"])
+            self.optimiser.load_state_dict(state["optimiser"])
+
+    def _optimiser(self):
+        slow = [p for n, p in self.model.named_parameters() if "linear.weight" in n]
+        slow_ids = {id(p) for p in slow}
+        fast = [p for p in self.model.parameters() if id(p) not in slow_ids]
+        groups = [{"params": fast, "peak": self.recipe.rate}]
+        groups.append({"params": slow, "peak": self.recipe.linear_rate})
+        return torch.optim.Adam(groups, lr=self.recipe.rate, betas=(0.9, 0.99))
+
+    def train(self, max_minutes: float | None = None, say=print) -> None:
+        """Trains to the recipe's steps or for `max_minutes`, whichever ends first.
+
+        The learning rate falls along a half cosine over the budget that ends first.
+        """
+        recipe, begin, first = self.recipe, time.monotonic(), self.step
+        budget = math.inf if max_minutes is None else 60 * max_minutes
+        batches = iter(
+            data.Batches(self.crops, recipe.batch, recipe.crop, self.device, seed=1 + first)
+        )
+        draw = np.random.default_rng(7 + first)
+        told = validated = begin
+        self.model.train()
+        while True:
+            spent = time.monotonic() - begin
+            progress = max(self.step / recipe.steps, spent / budget)
+            if progress >= 1:
+                break
+            warm = min(1.0, (self.step - first + 1) / recipe.warm_up)
+            for group in self.optimiser.param_groups:
+                fall = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
+                group["lr"] = group["peak"] * warm * fall
+            terms = self._update(next(batches), draw)
+            self.step += 1
+            now = time.monotonic()
+            if now - told > 30 or self.step - first in (1, 10, 50):
+                say(self._line(terms, (self.step - first) / (now - begin)))
+                told = now
+            if now - validated > min(600, budget / 4):
+                self.checkpoint(say)
+                validated = time.monotonic()
+        self.checkpoint(say)
+
+    def _update(self, x, draw):
+        recipe, count = self.recipe, len(x)
+        x = x - 128
+        low, high = recipe.log2_step
+        # Stratified over the batch: every step of the optimiser sees the whole range of rates.
+        spread = (np.arange(count) + draw.random(count)) / count
+        log2_step = torch.tensor(low + (high - low) * spread, dtype=torch.float32)
+        log2_step = log2_step.to(x.device)[:, None, None, None]
+        jitter = torch.tensor(draw.normal(0, recipe.base_jitter, count), dtype=torch.float32)
+        base_log2 = log2_step + jitter.to(x.device)[:, None, None, None]
+        absent = torch.tensor(draw.random(count) < recipe.absent, device=x.device)
+        coded = self.model(x, base_log2, log2_step, absent)
+        terms = rate_distortion(x, coded, log2_step, recipe.base_weight, absent)
+        self.optimiser.zero_grad(set_to_none=True)
+        terms.loss.mean().backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+        if torch.isfinite(norm):
+            self.optimiser.step()
+        with torch.no_grad():
+            decay = min(0.999, self.step / (self.step + 20))
+            for old, new in zip(self.average.parameters(), self.model.parameters(), strict=True):
+                old.lerp_(new, 1 - decay)
+        return terms
+
+    def _line(self, terms, speed: float) -> str:
+        return (
+            f"step {self.step} loss {terms.loss.mean():.3f} bpp {terms.bpp.mean():.3f} "
+            f"base {terms.base_bpp.mean():.3f} mse {terms.mse.mean():.1f} {speed:.2f} steps/s"
+        )
+
+    @torch.no_grad()
+    def validate(self) -> dict:
+        """Rates and PSNR of the averaged weights on held-out crops, with real rounding."""
+        rows, losses = [], []
+        count = min(self.recipe.validate_crops, len(self.held_out))
+        for step in self.recipe.validate_at:
+            sums = []
+            for n in range(count):
+                picture = self.held_out[n]
+                sides = [side // 64 * 64 for side in picture.shape[:2]]
+                x = torch.from_numpy(np.array(picture[: sides[0], : sides[1]])).to(self.device)
+                x = x.permute(2, 0, 1)[None].float() - 128
+                log2_step = torch.full((1, 1, 1, 1), math.log2(step), device=self.device)
+                coded = self.average(x, log2_step, log2_step)
+                coded.full.clamp_(-128, 127), coded.base.clamp_(-128, 127)
+                terms = rate_distortion(x, coded, log2_step, self.recipe.base_weight)
+                psnr = [10 * math.log10(255**2 / max(v.item(), 1e-3)) for v in
+                        (terms.mse, terms.base_mse)]
+                sums.append([terms.loss.item(), terms.bpp.item(), terms.base_bpp.item(), *psnr])
+            means = np.mean(sums, 0).round(4).tolist()
+            rows.append(dict(zip(("loss", "bpp", "base_bpp", "psnr", "base_psnr"), means,
+                                 strict=True), step=step))
+            losses.append(means[0])
+        return {"at_step": self.step, "loss": round(float(np.mean(losses)), 4), "points": rows}
+
+    def checkpoint(self, say=print) -> None:
+        """Validates, appends to the log, writes `last.pt`, and `best.pt` if it is."""
+        result = self.validate()
+        with (self.out / "log.jsonl").open("a") as log:
+            log.write(json.dumps(result) + "\n")
+        say(json.dumps(result))
+        switches = {"offsets": self.recipe.offsets, "hyper_steps": self.recipe.hyper_steps}
+        if result["loss"] < self.best:
+            self.best = result["loss"]
+            save(self.out / "best.pt", self.average, quantiser=switches, step=self.step)
+        save(
+            self.out / "last.part.pt",
+            self.model,
+            quantiser=switches,
+            step=self.step,
+            best=self.best,
+            average=self.average.state_dict(),
+            optimiser=self.optimiser.state_dict(),
+        )
+        (self.out / "last.part.pt").replace(self.out / "last.pt")

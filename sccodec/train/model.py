@@ -1,0 +1,132 @@
+"""One two-layer picture model as trained: analysis, priors, two syntheses."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from sccodec.train import wavelet
+from sccodec.train.data import Crops
+from sccodec.train.networks import (
+    ABSENT,
+    GAIN,
+    HIGH,
+    LOW,
+    Analysis,
+    BaseSynthesis,
+    Shape,
+    Synthesis,
+    step_plane,
+)
+from sccodec.train.prior import Entropy
+
+
+@dataclass
+class Coded:
+    """What one forward pass gives: pictures (N, 3, H, W) in -128..127, bits (N,) a layer."""
+
+    base: torch.Tensor
+    full: torch.Tensor
+    base_bits: torch.Tensor
+    enhancement_bits: torch.Tensor
+
+
+class PictureModel(nn.Module):
+    """The photo profile: base from the low band, enhancement from all bands given the base."""
+
+    def __init__(self, shape: Shape, offsets: bool = True, hyper_steps: bool = True):
+        super().__init__()
+        self.shape = shape
+        self.analysis = Analysis(shape)
+        self.base_synthesis = BaseSynthesis(shape)
+        self.synthesis = Synthesis(shape)
+        self.entropy = Entropy(shape, offsets, hyper_steps)
+
+    def forward(self, x, base_log2, log2_step, absent=None) -> Coded:
+        """Codes x (N, 3, H, W) with one log2 step a sample and layer, each (N, 1, 1, 1).
+
+        `absent` (N,) bool marks samples whose enhancement the synthesis must do without.
+        """
+        y_base, y, z_base, z = self.analysis(x)
+        entropy = self.entropy
+        base_bits, base_hat, base_seen = entropy.layer(
+            entropy.base, y_base, z_base, None, base_log2
+        )
+        bits, y_hat, _ = entropy.layer(entropy.enhancement, y, z, base_seen, log2_step)
+        plane = step_plane(log2_step)
+        if absent is not None:
+            gone = absent[:, None, None, None]
+            y_hat = torch.where(gone, 0.0, y_hat)
+            plane = torch.where(gone, ABSENT, plane)
+        size = (-1, -1, *y.shape[2:])
+        base_plane = step_plane(base_log2).expand(size)
+        planes = torch.cat([base_plane, plane.expand(size)], 1)
+        base = self.base_synthesis(base_hat, base_plane)
+        full = self.synthesis(torch.cat([base_hat, y_hat], 1), planes)
+        return Coded(base, full, base_bits, bits)
+
+
+@torch.no_grad()
+def start(model: PictureModel, crops: Crops, pictures: int = 600) -> None:
+    """Sets the linear paths to the Karhunen-Loève bases of the pictures' wavelet bands.
+
+    Also scales: what enters a network has unit size, and every latent's log2-scale starts at
+    its own standard deviation.
+    """
+    kernel = torch.from_numpy(wavelet.filters())
+    moments = {LOW: torch.zeros(LOW, LOW).double(), HIGH: torch.zeros(HIGH, HIGH).double()}
+    band_power, blocks = torch.zeros(LOW).double(), 0
+    for n in np.linspace(0, len(crops) - 1, min(pictures, len(crops))).astype(int):
+        picture = crops[n]
+        height, width = (side // 16 * 16 for side in picture.shape[:2])
+        x = torch.from_numpy(np.array(picture[:height, :width])).permute(2, 0, 1)[None].float()
+        bands = wavelet.forward(x - 128, kernel)
+        band_power += bands.double().pow(2).sum((0, 2, 3)) / 16
+        for part, count in ((bands[:, :3], LOW), (bands[:, 3:], HIGH)):
+            rows = torch.pixel_unshuffle(part, 4)[0].reshape(count, -1).double()
+            moments[count] += rows @ rows.T
+        blocks += (height // 16) * (width // 16)
+    shape = model.shape
+    bases, stds = {}, {}
+    for count, kept in ((LOW, shape.base), (HIGH, shape.enhancement)):
+        power, vectors = torch.linalg.eigh(moments[count] / blocks)
+        bases[count] = vectors.flip(1)[:, :kept].float()
+        stds[count] = GAIN * power.flip(0)[:kept].clamp(min=1e-6).sqrt().float()
+    analysis, full, base = model.analysis, model.synthesis, model.base_synthesis
+    analysis.base_linear.weight.copy_((GAIN * bases[LOW].T)[:, :, None, None])
+    analysis.linear.weight.copy_((GAIN * bases[HIGH].T)[:, :, None, None])
+    analysis.band_scale.copy_((band_power / blocks).rsqrt().float())
+    base.linear.weight.copy_((bases[LOW] / GAIN)[:, :, None, None])
+    full.linear.weight.zero_()
+    full.linear.weight[:LOW, : shape.base].copy_((bases[LOW] / GAIN)[:, :, None, None])
+    full.linear.weight[LOW:, shape.base :].copy_((bases[HIGH] / GAIN)[:, :, None, None])
+    base.unit.copy_(1 / stds[LOW])
+    full.unit.copy_(1 / torch.cat([stds[LOW], stds[HIGH]]))
+    analysis.base_hyper.unit.copy_(1 / stds[LOW])
+    analysis.hyper.unit.copy_(1 / stds[HIGH])
+    for prior, std in ((model.entropy.base, stds[LOW]), (model.entropy.enhancement, stds[HIGH])):
+        prior.shift.copy_((std / 2).log2().round().clamp(0, 6))
+        for net in prior.context:
+            net.leave.bias[len(std) :] = std.log2()
+    model.entropy.enhancement.lower_shift.copy_(model.entropy.base.shift)
+
+
+def save(path, model: PictureModel, **more) -> None:
+    """Writes a checkpoint that `load` and a resumed run read."""
+    torch.save(
+        {"shape": dataclasses.asdict(model.shape), "model": model.state_dict(), **more}, path
+    )
+
+
+def load(path) -> tuple[PictureModel, dict]:
+    """Reads a checkpoint: the model, and everything else that was saved with it."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    shape = Shape(**{k: tuple(v) if isinstance(v, list) else v for k, v in state["shape"].items()})
+    quantiser = state.get("quantiser", {})
+    model = PictureModel(shape, **quantiser)
+    model.load_state_dict(state.pop("model"))
+    return model, state

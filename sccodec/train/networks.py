@@ -1,0 +1,201 @@
+"""Analysis and synthesis: pixels <-> latents, as trained.
+
+Every transform is a linear path (a Karhunen-Loève basis of the wavelet bands, near-optimal
+before the first step) plus a stack of cheap bricks whose last layer starts at zero. Nothing
+convolves at full resolution: all work is at 1/8 and 1/16.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from sccodec.train import wavelet
+
+# With orthonormal coefficients of 0..255 pixels times this gain, the slope of the
+# high-rate theory, dR/dD, meets lambda = 0.18 / step^2 (see `loss.py`) for every step.
+GAIN = 0.0833
+
+LOW = 48  # low-band coefficients of 16x16 pixels: 4x4 positions, 3 colours
+HIGH = 720  # all others
+SLOPE = 0.125  # leaky ReLU everywhere; a power of two, so that the exact nets can use it too
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of one two-layer picture model; a recipe's [network] table."""
+
+    base: int = 48  # base latents
+    enhancement: int = 272  # enhancement latents
+    hyper: tuple[int, int] = (16, 32)  # hyper-latents of base, enhancement
+    wide8: int = 96  # channels at 1/8
+    wide16: int = 160  # channels at 1/16
+    analysis8: int = 3  # bricks of the analysis at 1/8
+    analysis16: int = 2
+    synthesis8: int = 4
+    synthesis16: int = 3
+    base_wide: int = 96  # base analysis and synthesis, at 1/16
+    base_bricks: int = 3
+    prior_wide: tuple[int, int] = (64, 128)
+    context_steps: int = 2
+
+
+def act(x: torch.Tensor) -> torch.Tensor:
+    return F.leaky_relu(x, SLOPE)
+
+
+def pointwise(n_in: int, n_out: int, scale: float = 1.0) -> nn.Conv2d:
+    """A 1x1 convolution, started for leaky ReLU and shrunk by `scale` (0: starts silent)."""
+    layer = nn.Conv2d(n_in, n_out, 1)
+    nn.init.normal_(layer.weight, std=scale * math.sqrt(1.7 / n_in))
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def depthwise(n: int) -> nn.Conv2d:
+    """A depthwise 3x3 convolution that starts near the identity."""
+    layer = nn.Conv2d(n, n, 3, padding=1, groups=n)
+    nn.init.normal_(layer.weight, std=0.1)
+    with torch.no_grad():
+        layer.weight[:, :, 1, 1] += 1
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class Brick(nn.Module):
+    """1x1, depthwise 3x3, 1x1 with residual; then two 1x1 with residual. (N, C, h, w) kept."""
+
+    def __init__(self, n: int):
+        super().__init__()
+        self.enter, self.spread, self.leave = pointwise(n, n), depthwise(n), pointwise(n, n, 0.3)
+        self.widen, self.narrow = pointwise(n, 2 * n), pointwise(2 * n, n, 0.3)
+
+    def forward(self, x):
+        x = x + self.leave(self.spread(act(self.enter(x))))
+        return x + self.narrow(act(self.widen(x)))
+
+
+def bricks(n: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*(Brick(n) for _ in range(count)))
+
+
+class Down(nn.Module):
+    """Halves the resolution with a strided 2x2 convolution."""
+
+    def __init__(self, n_in: int, n_out: int):
+        super().__init__()
+        self.conv = nn.Conv2d(n_in, n_out, 2, stride=2)
+        nn.init.normal_(self.conv.weight, std=math.sqrt(1 / (4 * n_in)))
+        nn.init.zeros_(self.conv.bias)
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+class Analysis(nn.Module):
+    """Pixels -> unquantised latents and hyper-latents of both layers.
+
+    (N, 3, H, W) in -128..127, H and W multiples of 64 ->
+    base (N, 48, H/16, W/16), enhancement (N, 272, ...), hyper (N, 16, H/64, W/64), (N, 32, ...).
+    The base sees the low band alone; the enhancement sees every band.
+    """
+
+    def __init__(self, shape: Shape):
+        super().__init__()
+        s = shape
+        self.register_buffer("kernel", torch.from_numpy(wavelet.filters()), persistent=False)
+        self.base_linear = nn.Conv2d(LOW, s.base, 1, bias=False)
+        self.base_in = pointwise(LOW, s.base_wide)
+        self.base_bricks = bricks(s.base_wide, s.base_bricks)
+        self.base_out = pointwise(s.base_wide, s.base, 0)
+        self.linear = nn.Conv2d(HIGH, s.enhancement, 1, bias=False)
+        self.enter = Down(LOW, s.wide8)
+        self.bricks8 = bricks(s.wide8, s.analysis8)
+        self.down = Down(s.wide8, s.wide16)
+        self.bricks16 = bricks(s.wide16, s.analysis16)
+        self.leave = pointwise(s.wide16, s.enhancement, 0)
+        self.base_hyper = HyperAnalysis(s.base, s.base_wide, s.hyper[0])
+        self.hyper = HyperAnalysis(s.enhancement, s.wide8, s.hyper[1])
+        # Filled in by `start`: brings wavelet bands to unit size for the bricks.
+        self.register_buffer("band_scale", torch.ones(LOW))
+
+    def forward(self, x):
+        bands = wavelet.forward(x, self.kernel)  # (N, 48, H/4, W/4)
+        low = F.pixel_unshuffle(bands[:, :3], 4)  # (N, 48, H/16, W/16)
+        high = F.pixel_unshuffle(bands[:, 3:], 4)
+        y_base = self.base_linear(low)
+        unit = low * self.band_scale[:3].repeat_interleave(16)[:, None, None]
+        y_base = y_base + self.base_out(self.base_bricks(self.base_in(unit)))
+        u = self.bricks8(self.enter(bands * self.band_scale[:, None, None]))
+        y = self.linear(high) + self.leave(self.bricks16(self.down(u)))
+        return y_base, y, self.base_hyper(y_base), self.hyper(y)
+
+
+class HyperAnalysis(nn.Module):
+    """Latents (N, M, h, w) -> hyper-latents (N, Z, h/4, w/4)."""
+
+    def __init__(self, latents: int, wide: int, hyper: int):
+        super().__init__()
+        self.enter = pointwise(latents, wide)
+        self.down1, self.brick, self.down2 = Down(wide, wide), Brick(wide), Down(wide, wide)
+        self.leave = pointwise(wide, hyper, 2.0)
+        self.register_buffer("unit", torch.ones(latents))
+
+    def forward(self, y):
+        u = act(self.enter(y * self.unit[:, None, None]))
+        return self.leave(act(self.down2(act(self.brick(self.down1(u))))))
+
+
+class BaseSynthesis(nn.Module):
+    """Base latents (N, 48, h, w) and step plane (N, 1, h, w) -> pixels (N, 3, 16h, 16w)."""
+
+    def __init__(self, shape: Shape):
+        super().__init__()
+        s = shape
+        self.register_buffer("kernel", torch.from_numpy(wavelet.filters()), persistent=False)
+        self.register_buffer("unit", torch.ones(s.base))
+        self.linear = nn.Conv2d(s.base, LOW, 1, bias=False)
+        self.enter = pointwise(s.base + 1, s.base_wide)
+        self.bricks = bricks(s.base_wide, s.base_bricks)
+        self.leave = pointwise(s.base_wide, LOW + HIGH, 0)
+
+    def forward(self, y, step):
+        u = torch.cat([y * self.unit[:, None, None], step], 1)
+        c = self.leave(self.bricks(self.enter(u)))
+        c = torch.cat([c[:, :LOW] + self.linear(y), c[:, LOW:]], 1)
+        return wavelet.inverse(F.pixel_shuffle(c, 4), self.kernel)
+
+
+class Synthesis(nn.Module):
+    """All latents (N, 48 + 272, h, w) and step planes (N, 2, h, w) -> pixels (N, 3, 16h, 16w)."""
+
+    def __init__(self, shape: Shape):
+        super().__init__()
+        s = shape
+        self.register_buffer("kernel", torch.from_numpy(wavelet.filters()), persistent=False)
+        self.register_buffer("unit", torch.ones(s.base + s.enhancement))
+        self.linear = nn.Conv2d(s.base + s.enhancement, LOW + HIGH, 1, bias=False)
+        self.enter = pointwise(s.base + s.enhancement + 2, s.wide16)
+        self.bricks16 = bricks(s.wide16, s.synthesis16)
+        self.up = pointwise(s.wide16, 4 * s.wide8)
+        self.bricks8 = bricks(s.wide8, s.synthesis8)
+        self.leave = pointwise(s.wide8, 4 * LOW, 0)
+
+    def forward(self, y, step):
+        u = torch.cat([y * self.unit[:, None, None], step], 1)
+        u = F.pixel_shuffle(self.up(self.bricks16(self.enter(u))), 2)
+        c = F.pixel_shuffle(self.linear(y), 4) + F.pixel_shuffle(self.leave(self.bricks8(u)), 2)
+        return wavelet.inverse(c, self.kernel)
+
+
+# What a synthesis sees in place of log2(step) where a layer is missing.
+ABSENT = -4.0
+
+
+def step_plane(log2_step: torch.Tensor) -> torch.Tensor:
+    """log2 of the step (any shape) in the units that the syntheses see: about -1..1."""
+    return log2_step / 4 - 0.5
