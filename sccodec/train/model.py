@@ -12,7 +12,6 @@ from torch import nn
 from sccodec.train import wavelet
 from sccodec.train.data import Crops
 from sccodec.train.networks import (
-    ABSENT,
     GAIN,
     HIGH,
     LOW,
@@ -20,9 +19,9 @@ from sccodec.train.networks import (
     BaseSynthesis,
     Shape,
     Synthesis,
-    step_plane,
 )
 from sccodec.train.prior import Entropy
+from sccodec.transform.graphs import ABSENT, step_plane
 
 
 @dataclass

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from sccodec.entropy.fixed import SLOPE
 from sccodec.train import wavelet
 
 # With orthonormal coefficients of 0..255 pixels times this gain, the slope of the
@@ -22,7 +23,6 @@ GAIN = 0.0833
 
 LOW = 48  # low-band coefficients of 16x16 pixels: 4x4 positions, 3 colours
 HIGH = 720  # all others
-SLOPE = 0.125  # leaky ReLU everywhere; a power of two, so that the exact nets can use it too
 
 
 @dataclass(frozen=True)
@@ -190,12 +190,3 @@ class Synthesis(nn.Module):
         u = F.pixel_shuffle(self.up(self.bricks16(self.enter(u))), 2)
         c = F.pixel_shuffle(self.linear(y), 4) + F.pixel_shuffle(self.leave(self.bricks8(u)), 2)
         return wavelet.inverse(c, self.kernel)
-
-
-# What a synthesis sees in place of log2(step) where a layer is missing.
-ABSENT = -4.0
-
-
-def step_plane(log2_step: torch.Tensor) -> torch.Tensor:
-    """log2 of the step (any shape) in the units that the syntheses see: about -1..1."""
-    return log2_step / 4 - 0.5

@@ -1,0 +1,1 @@
+"""THE PATH: encode above decode, step for step; one file per modality."""

@@ -1,0 +1,47 @@
+"""The .scc file: layers, tiles and metadata as bytes, with the standard library only.
+
+layout.py   what lies where
+rules.py    which values are allowed, and the limits
+reader.py   read parts through read_at(offset, length)
+writer.py   write all or nothing
+extract.py  take layers out, put them back
+"""
+
+from sccodec.container.extract import extract, fit, join, layer_selection, split
+from sccodec.container.layout import (
+    ABSENT,
+    QUALITY_UNKNOWN,
+    Chunk,
+    Header,
+    LayerEntry,
+    Limits,
+    TileEntry,
+    tile_grid,
+)
+from sccodec.container.reader import Problem, Range, Reader, from_bytes, from_stream, open_path
+from sccodec.container.writer import to_bytes, whole_file, write
+
+__all__ = [
+    "ABSENT",
+    "QUALITY_UNKNOWN",
+    "Chunk",
+    "Header",
+    "LayerEntry",
+    "Limits",
+    "Problem",
+    "Range",
+    "Reader",
+    "TileEntry",
+    "extract",
+    "fit",
+    "from_bytes",
+    "from_stream",
+    "join",
+    "layer_selection",
+    "open_path",
+    "split",
+    "tile_grid",
+    "to_bytes",
+    "whole_file",
+    "write",
+]

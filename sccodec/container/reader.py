@@ -1,0 +1,335 @@
+"""Read parts of an .scc file through one function, read_at(offset, length) -> bytes.
+
+A local file, bytes in memory and an HTTP range are each a two-line read_at. Opening reads
+the header, the metadata and the directory, which stand in front; a payload is read when it
+is asked for, and nothing else is read for it.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
+from typing import BinaryIO, NamedTuple
+
+from sccodec.container import layout
+from sccodec.container.layout import Chunk, Header, Limits, TileEntry
+from sccodec.errors import BadRequest, CodecError, Damaged, NotOurFile, Unsupported
+
+FRONT = 1024  # bytes of the first request: enough to open a small file at once
+BLOCK = 1 << 20  # bytes held at once while a whole file is checked or copied
+
+
+class Range(NamedTuple):
+    """Where one payload lies in the file."""
+
+    layer: int
+    tile: int
+    offset: int  # bytes from the start of the file
+    length: int  # bytes
+
+
+class Problem(NamedTuple):
+    """One finding of `Reader.check`."""
+
+    layer: int | None
+    tile: int | None
+    offset: int  # bytes from the start of the file
+    message: str
+
+
+class Reader:
+    """An open .scc file.
+
+    read_at(offset, length) returns the bytes there, fewer at the end of the file.
+    size is the file's length in bytes if it is known.
+    With allow_partial, a file that ends early opens if header and directory are whole.
+
+    Raises NotOurFile, Damaged, Unsupported or LimitExceeded.
+    """
+
+    def __init__(
+        self,
+        read_at: Callable[[int, int], bytes],
+        size: int | None = None,
+        *,
+        name: str = "<bytes>",
+        limits: Limits = layout.DEFAULT_LIMITS,
+        allow_partial: bool = False,
+    ):
+        self.name = name
+        self.size = size
+        self.limits = limits
+        self.bytes_read = 0  # that read_at has delivered so far
+        self._read_at = read_at
+        self._front = b""
+        self._file: BinaryIO | None = None
+        try:
+            self._open()
+            if not allow_partial:
+                self._check_frame()
+        except CodecError as error:
+            raise type(error)(f"{name}: {error}", hint=error.hint) from error
+
+    # -- opening ---------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        self._front = self._fetch(0, FRONT)
+        _check_signature(self._front[: len(layout.SIGNATURE)])
+        at = len(layout.SIGNATURE)
+        kind, flags, length = self._chunk_head(at)
+        if kind != "HEAD":
+            raise Damaged(f"first chunk is {kind}, not HEAD")
+        layout.check_limit("bytes of the header", length, layout.MAX_HEAD, layout.MAX_HEAD)
+        raw = self._chunk_payload(at, kind, flags, length)
+        self.header: Header = layout.unpack_header(raw, self.limits)
+        self._spans = [("signature", 0, at), (kind, at, length + layout.CHUNK_OVERHEAD)]
+        at = self._read_ancillary(at + length + layout.CHUNK_OVERHEAD)
+        self.tiles: dict[int, tuple[TileEntry, ...]] = layout.unpack_directory(
+            self._directory(at), self.header
+        )
+        at += layout.CHUNK_OVERHEAD + layout.directory_size(self.header)
+        self._offsets: dict[int, list[int]] = {}
+        for layer in self.header.layers:
+            lengths = (entry.length for entry in self.tiles[layer.index])
+            first = at + layout.LAYER_HEAD_SIZE
+            self._offsets[layer.index] = list(accumulate(lengths, initial=first))
+            self._spans.append(("LAYR", at, layout.layer_chunk_size(layer)))
+            at += layout.layer_chunk_size(layer)
+        self._spans.append(("DONE", at, layout.END_SIZE))
+
+    def _read_ancillary(self, at: int) -> int:
+        """Fill `chunks` and return the offset of DIRE."""
+        chunks: list[Chunk] = []
+        total = 0
+        while True:
+            kind, flags, length = self._chunk_head(at)
+            if kind == "DIRE":
+                break
+            if kind in ("HEAD", "LAYR", "DONE"):
+                raise Damaged(f"chunk {kind} at byte {at} stands where DIRE should")
+            total += length
+            layout.check_limit("bytes of metadata", total, self.limits.max_metadata)
+            chunks.append(Chunk(kind, flags, self._chunk_payload(at, kind, flags, length)))
+            self._spans.append((kind, at, length + layout.CHUNK_OVERHEAD))
+            at += length + layout.CHUNK_OVERHEAD
+        self.chunks: tuple[Chunk, ...] = tuple(chunks)
+        self.metadata: dict[str, bytes] = {chunk.type: chunk.payload for chunk in chunks}
+        if len(self.metadata) != len(chunks):
+            raise Damaged(f"metadata chunks {[chunk.type for chunk in chunks]} repeat")
+        return at
+
+    def _directory(self, at: int) -> bytes:
+        """Payload of DIRE; its length is known from the header before it is read."""
+        kind, flags, length = self._chunk_head(at)
+        if length != layout.directory_size(self.header):
+            raise Damaged(f"directory of {length} bytes, not {layout.directory_size(self.header)}")
+        self._spans.append((kind, at, length + layout.CHUNK_OVERHEAD))
+        return self._chunk_payload(at, kind, flags, length)
+
+    def _check_frame(self) -> None:
+        """Raise unless the chunks behind the directory are those that it describes."""
+        end = self._spans[-1][1] + layout.END_SIZE
+        heads = [layout.layer_chunk_head(layer) for layer in self.header.layers]
+        for head, (kind, at, _) in zip(
+            [*heads, layout.end_chunk(end)], self._spans[-len(heads) - 1 :], strict=True
+        ):
+            if self._read(at, len(head)) != head:
+                self._refuse_unknown(at, *self._chunk_head(at))
+                raise Damaged(f"chunk {kind} at byte {at} is not the one that belongs there")
+        if (self.size is not None and self.size > end) or self._fetch(end, 1):
+            raise Damaged(f"bytes follow the end chunk, at byte {end}")
+        self.size = end
+
+    def _refuse_unknown(self, at: int, kind: str, flags: int, length: int) -> None:
+        """Unsupported if a sound chunk here is of a kind, or has flags, from the future."""
+        known = kind in ("HEAD", "DIRE", "LAYR", "DONE")
+        if known and flags == layout.CRITICAL:
+            return
+        if not known and flags in (0, layout.SAFE_TO_COPY):
+            return
+        crc = 0
+        body = layout.CHUNK_HEAD_SIZE + length
+        for block in self._blocks(at, body):
+            crc = zlib.crc32(block, crc)
+        if struct.pack("<I", crc) != self._read(at + body, layout.CHUNK_CRC_SIZE):
+            raise Damaged(f"checksum of chunk {kind} at byte {at} does not match")
+        if known or flags & ~(layout.CRITICAL | layout.SAFE_TO_COPY):
+            raise Unsupported(f"chunk {kind} at byte {at} has unknown flags {flags:#04x}")
+        raise Unsupported(
+            f"critical chunk {kind} at byte {at} is not known",
+            hint="a newer sccodec reads it; the file cannot be decoded without this chunk",
+        )
+
+    # -- bytes -----------------------------------------------------------------------------
+
+    def _fetch(self, offset: int, length: int) -> bytes:
+        """Up to `length` bytes; fewer only at the end of the file."""
+        if self.size is not None:  # so that a wild length never reaches read_at
+            length = max(0, min(length, self.size - offset))
+        if offset + length <= len(self._front):
+            return self._front[offset : offset + length]
+        raw = self._read_at(offset, length)
+        self.bytes_read += len(raw)
+        return raw
+
+    def _read(self, offset: int, length: int) -> bytes:
+        raw = self._fetch(offset, length)
+        if len(raw) != length:
+            end = offset + len(raw) if self.size is None else self.size
+            raise Damaged(f"file ends at byte {end}, at least {offset + length} are needed")
+        return raw
+
+    def _blocks(self, offset: int, length: int) -> Iterator[bytes]:
+        for at in range(offset, offset + length, BLOCK):
+            yield self._read(at, min(BLOCK, offset + length - at))
+
+    def _chunk_head(self, at: int) -> tuple[str, int, int]:
+        return layout.unpack_chunk_head(self._read(at, layout.CHUNK_HEAD_SIZE), self.limits)
+
+    def _chunk_payload(self, at: int, kind: str, flags: int, length: int) -> bytes:
+        """Payload of a chunk whose checksum matches and whose type and flags we know."""
+        raw = b"".join(self._blocks(at, layout.CHUNK_OVERHEAD + length))
+        body = memoryview(raw)[: -layout.CHUNK_CRC_SIZE]
+        if raw[len(body) :] != struct.pack("<I", zlib.crc32(body)):
+            raise Damaged(f"checksum of chunk {kind} at byte {at} does not match")
+        self._refuse_unknown(at, kind, flags, length)
+        return bytes(body[layout.CHUNK_HEAD_SIZE :])
+
+    # -- payloads --------------------------------------------------------------------------
+
+    def payload(self, layer_index: int, tile_index: int) -> bytes:
+        """Bytes of one (layer, tile), checksum verified; reads nothing else.
+
+        Raises Damaged with layer, tile and offset; BadRequest if it is not in the file.
+        """
+        return b"".join(self.payload_blocks(layer_index, tile_index))
+
+    def payload_blocks(self, layer_index: int, tile_index: int) -> Iterator[bytes]:
+        """The same in blocks of bounded size; Damaged comes after the last block."""
+        layer = self.header.layer(layer_index)
+        entries = self.tiles[layer_index]
+        where = f"{self.name}: layer {layer.index} ({layer.name}), tile {tile_index}"
+        if not 0 <= tile_index < len(entries):
+            raise BadRequest(f"{where}: the layer has {len(entries)} tiles")
+        entry = entries[tile_index]
+        if not entry.present:
+            raise BadRequest(f"{where} is absent")
+        offset, crc = self._offsets[layer_index][tile_index], 0
+        try:
+            for block in self._blocks(offset, entry.length):
+                crc = zlib.crc32(block, crc)
+                yield block
+        except Damaged as error:
+            raise Damaged(f"{where} at byte {offset}: {error}") from error
+        if crc != entry.crc32:
+            raise Damaged(f"{where} at byte {offset}: checksum of the payload does not match")
+
+    def ranges(self, layers: Iterable[int] | None = None) -> list[Range]:
+        """Where the payloads of these layers lie, absent tiles left out; default: all layers."""
+        return [
+            Range(index, tile, self._offsets[index][tile], entry.length)
+            for index in (self.header.present if layers is None else layers)
+            for tile, entry in enumerate(self.tiles[self.header.layer(index).index])
+            if entry.present
+        ]
+
+    def structure(self) -> list[tuple[str, int, int]]:
+        """(chunk type, offset, length) of everything that the directory describes.
+
+        The lengths add up to the size of a whole file; the first item is the signature.
+        """
+        return list(self._spans)
+
+    def check(self) -> list[Problem]:
+        """Read everything; what is wrong, in file order, or an empty list."""
+        problems = [found for index in self.header.present for found in self.check_layer(index)]
+        try:
+            self._check_frame()
+        except CodecError as error:
+            problems.append(Problem(None, None, self._spans[-1][1], f"{self.name}: {error}"))
+        return problems
+
+    def check_layer(self, index: int) -> list[Problem]:
+        """Read one layer, in one pass; what is wrong in it, or an empty list."""
+        layer = self.header.layer(index)
+        at = self._offsets[index][0] - layout.LAYER_HEAD_SIZE
+        stored_at = self._offsets[index][-1]
+        problems = []
+        crc = zlib.crc32(self._fetch(at, layout.LAYER_HEAD_SIZE))
+        for place in self.ranges([index]):
+            try:
+                for block in self.payload_blocks(index, place.tile):
+                    crc = zlib.crc32(block, crc)
+            except Damaged as error:
+                problems.append(Problem(index, place.tile, place.offset, str(error)))
+        stored = self._fetch(stored_at, layout.CHUNK_CRC_SIZE)
+        # A bad payload spoils the sum of its chunk too: one finding is enough.
+        if not problems and stored != struct.pack("<I", crc):
+            where = f"{self.name}: layer {index} ({layer.name}) at byte {at}"
+            problems.append(Problem(index, None, at, f"{where}: checksum does not match"))
+        return problems
+
+    # -- sources ---------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the file that `open_path` opened; nothing else holds anything."""
+        if self._file is not None:
+            self._file.close()
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+def _check_signature(start: bytes) -> None:
+    """NotOurFile, or Damaged if it was ours before something changed these bytes."""
+    if start == layout.SIGNATURE:
+        return
+    if start[:4] in (b"\x89SCC", b"\x09SCC") or (start and layout.SIGNATURE.startswith(start)):
+        raise Damaged(
+            f"signature is {start.hex(' ')}, not {layout.SIGNATURE.hex(' ')}",
+            hint="the file was cut, or sent in text mode; transfer it in binary mode",
+        )
+    raise NotOurFile("not an .scc file: the first bytes are others")
+
+
+def from_bytes(data: bytes, *, name: str = "<bytes>", **options) -> Reader:
+    """Reader of a file that is in memory; options are those of Reader."""
+    return Reader(lambda at, length: data[at : at + length], len(data), name=name, **options)
+
+
+def from_stream(stream: BinaryIO, *, name: str = "<stream>", **options) -> Reader:
+    """Reader of a pipe or socket; reads all of it into memory first."""
+    return from_bytes(stream.read(), name=name, **options)
+
+
+def open_path(path: str | os.PathLike, **options) -> Reader:
+    """Reader of a file on disk, safe to use from several threads; close it after use.
+
+    Raises OSError as `open` does, and what Reader raises.
+    """
+    file = open(path, "rb")  # noqa: SIM115 - the reader keeps it
+    try:
+        if not file.seekable():
+            with file:
+                return from_stream(file, name=os.fspath(path), **options)
+        lock = threading.Lock()
+
+        def read_at(offset: int, length: int) -> bytes:
+            with lock:
+                file.seek(offset)
+                return file.read(length)
+
+        size = file.seek(0, os.SEEK_END)
+        reader = Reader(read_at, size, name=os.fspath(path), **options)
+        reader._file = file
+        return reader
+    except BaseException:
+        file.close()
+        raise

@@ -1,0 +1,1 @@
+"""LAYERS <-> PAYLOADS: exact networks, integer tables and the coder. NumPy and constriction."""

@@ -1,0 +1,152 @@
+"""Symbols and table indexes <-> the bytes of one (layer, tile) payload.
+
+Symbols come in rounds, since later table indexes depend on earlier symbols. Within a round
+they are grouped by table index, so that each table is set up once; `formats/entropy.md`
+section 5 has the order to the word.
+"""
+
+from __future__ import annotations
+
+import zlib
+from functools import cached_property
+
+import numpy as np
+
+from sccodec.entropy import ans
+from sccodec.entropy.tables import TOTAL, Tables
+from sccodec.errors import Damaged
+
+try:
+    from constriction.stream.model import Categorical
+    from constriction.stream.stack import AnsCoder
+except ImportError:  # no wheel for this machine: slower, the same bytes
+    AnsCoder = None
+
+LARGEST = 1 << 20  # symbols beyond +-LARGEST are clamped by the encoder, refused by the decoder
+_WIDTHS, _BYTE, _SIGN = 32, 256, 2  # alphabets of an escape, all equally likely
+
+
+class Models:
+    """A table family in the form that the entropy coder takes, each table built on first use."""
+
+    def __init__(self, tables: Tables, *, plain: bool = False):
+        """`plain` uses the pure Python coder even where constriction is installed."""
+        self.tables = tables
+        self.plain = plain or AnsCoder is None
+        self._built: dict[int, object] = {}
+
+    def _build(self, counts: np.ndarray):
+        if self.plain:
+            return ans.Table(counts)
+        # With perfect=True constriction keeps counts of 2^-24 exactly as they are.
+        return Categorical(counts / float(TOTAL), perfect=True)
+
+    def table(self, t: int):
+        if t not in self._built:
+            self._built[t] = self._build(self.tables.table(t))
+        return self._built[t]
+
+    @cached_property
+    def uniform(self) -> dict:
+        return {n: self._build(np.full(n, TOTAL // n)) for n in (_WIDTHS, _BYTE, _SIGN)}
+
+    def coder(self, words: np.ndarray | None = None):
+        kind = ans.Ans if self.plain else AnsCoder
+        return kind() if words is None else kind(words)
+
+
+def _groups(index: np.ndarray):
+    """(order, [(table, begin, end)]): positions sorted by table index, and each table's run."""
+    order = np.argsort(index, kind="stable")
+    sorted_index = index[order]
+    cuts = np.flatnonzero(np.diff(sorted_index)) + 1
+    begins = [0, *cuts.tolist()] if len(index) else []
+    ends = [*cuts.tolist(), len(index)] if len(index) else []
+    return order, [(int(sorted_index[b]), b, e) for b, e in zip(begins, ends, strict=True)]
+
+
+def encode(models: Models, rounds: list[tuple[np.ndarray, np.ndarray]]) -> bytes:
+    """Rounds of (symbols (n,) int32, table index (n,) int32) -> payload bytes."""
+    coder = models.coder()
+    tables, uniform = models.tables, models.uniform
+    for symbols, index in reversed(rounds):
+        order, groups = _groups(index)
+        symbols = symbols[order].astype(np.int64)
+        reach = tables.reach[index[order]].astype(np.int64)
+        outside = np.abs(symbols) > reach
+        # The coder is a stack: what is decoded last is pushed first.
+        for n in np.flatnonzero(outside)[::-1]:
+            _push_escape(coder, uniform, int(symbols[n]), int(reach[n]))
+        places = np.where(outside, 2 * reach + 1, symbols + reach).astype(np.int32)
+        for table, begin, end in reversed(groups):
+            coder.encode_reverse(places[begin:end], models.table(table))
+    return coder.get_compressed().astype("<u4").tobytes()
+
+
+def _push_escape(coder, uniform, symbol: int, reach: int) -> None:
+    beyond = abs(symbol) - reach  # at least 1; its leading bit is implied by its width
+    width = beyond.bit_length() - 1
+    rest = beyond - (1 << width)
+    for byte in range((width + 7) // 8):
+        coder.encode_reverse(np.array([rest >> 8 * byte & 255], np.int32), uniform[_BYTE])
+    coder.encode_reverse(np.array([width], np.int32), uniform[_WIDTHS])
+    coder.encode_reverse(np.array([symbol < 0], np.int32), uniform[_SIGN])
+
+
+def _pop_escape(coder, uniform, reach: int) -> int:
+    negative = bool(coder.decode(uniform[_SIGN], 1)[0])
+    width = int(coder.decode(uniform[_WIDTHS], 1)[0])
+    if width > LARGEST.bit_length():
+        raise Damaged("an escaped symbol is out of range")
+    rest = 0
+    for _ in range((width + 7) // 8):
+        rest = rest << 8 | int(coder.decode(uniform[_BYTE], 1)[0])
+    size = reach + (1 << width) + rest
+    return -size if negative else size
+
+
+class Decoder:
+    """Reads the rounds of one payload, in the order in which they were given to `encode`.
+
+    Raises Damaged if the bytes cannot be a payload.
+    """
+
+    def __init__(self, models: Models, payload: bytes):
+        if len(payload) % 4:
+            raise Damaged(f"a payload of {len(payload)} bytes is not a number of words")
+        self.models = models
+        words = np.frombuffer(payload, "<u4").astype(np.uint32)
+        if len(words) and words[-1] == 0:
+            raise Damaged("a payload ends with a zero word")
+        self.coder = models.coder(words)
+
+    def decode(self, index: np.ndarray) -> np.ndarray:
+        """Symbols (n,) int32 for table indexes (n,) int32."""
+        models, coder = self.models, self.coder
+        order, groups = _groups(index)
+        places = np.empty(len(index), np.int64)
+        for table, begin, end in groups:
+            places[begin:end] = coder.decode(models.table(table), end - begin)
+        reach = models.tables.reach[index[order]].astype(np.int64)
+        symbols = places - reach
+        for n in np.flatnonzero(places == 2 * reach + 1):
+            symbols[n] = _pop_escape(coder, models.uniform, int(reach[n]))
+        if (np.abs(symbols) > LARGEST).any():
+            raise Damaged("an escaped symbol is out of range")
+        result = np.empty(len(index), np.int32)
+        result[order] = symbols
+        return result
+
+    def finish(self) -> None:
+        """Raises Damaged unless exactly everything was read."""
+        if not self.coder.is_empty():
+            raise Damaged("a payload holds more than its symbols")
+
+
+def checksum(rounds: list[np.ndarray]) -> int:
+    """CRC-32 of all symbols as little-endian int32, in coding order: the same on every machine
+    that decodes exactly, so `verify` can tell damage from a machine that computes differently."""
+    crc = 0
+    for symbols in rounds:
+        crc = zlib.crc32(np.ascontiguousarray(symbols, "<i4"), crc)
+    return crc

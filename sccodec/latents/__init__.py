@@ -1,0 +1,1 @@
+"""LATENTS <-> SYMBOLS: the prior that both directions drive, quantisation, rate search."""

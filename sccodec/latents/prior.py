@@ -1,0 +1,165 @@
+"""The prior: for each latent of one (layer, tile), a mean and a table index, exactly.
+
+One generator is driven by encoder, decoder and rate search alike, so they cannot disagree:
+it asks for the symbols of a round, and computes the next round's means and table indexes
+from the answers. `formats/entropy.md` section 4 is the specification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import numpy as np
+
+from sccodec.entropy.fixed import ACTIVATION_BITS, LIMIT, Depthwise, Pointwise, shuffle
+from sccodec.entropy.tables import STEP_BITS, STEP_TABLE, STEPS, Tables
+from sccodec.errors import WrongModel
+
+_FINE = STEP_BITS - ACTIVATION_BITS  # latents are multiples of 2^-12, activations of 2^-8
+OFFSET_BITS = 12
+OFFSET_EVERY = 32  # reconstruction offsets are stored for every 32nd step index
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One round: which symbols are needed, and what is known about them.
+
+    what: 'hyper' or 'latent'; select: (C, h, w) bool, or None for all, in C order;
+    mean: (n,) float64 exact; index: (n,) int32 table indexes; step: float64 exact.
+    """
+
+    what: str
+    select: np.ndarray | None
+    mean: np.ndarray
+    index: np.ndarray
+    step: float
+
+
+@dataclass(frozen=True)
+class Coded:
+    """What both sides know once all rounds of a layer and tile are done.
+
+    latent: (M, h, w) float32, the reconstruction with offsets, for the synthesis;
+    seen: (M, h, w) float64 exact, in units of 2^-12, for the layers above.
+    """
+
+    latent: np.ndarray
+    seen: np.ndarray
+
+
+class LayerPrior:
+    """The exact networks of one layer, from the integer arrays of a model's `prior.npz`.
+
+    `arrays` holds this layer's arrays by name; `lower` is the number of latents of the layers
+    below that it sees, `pattern` (groups, 2, 2) the round of each channel group and position.
+    """
+
+    def __init__(self, arrays: dict[str, np.ndarray], tables: Tables, lower: int):
+        self.tables = tables
+        try:
+            self._build(arrays, lower)
+        except (KeyError, ValueError, IndexError) as error:
+            raise WrongModel(f"model: an array of the prior is missing or misshapen: {error}") from None
+
+    def _build(self, arrays: dict[str, np.ndarray], lower: int) -> None:
+        def pointwise(name: str, leaky: bool) -> Pointwise:
+            return Pointwise(arrays[f"{name}.weight"], arrays[f"{name}.bias"], leaky)
+
+        def depthwise(name: str) -> Depthwise:
+            return Depthwise(arrays[f"{name}.weight"], arrays[f"{name}.bias"])
+
+        self.ups = [(pointwise(f"up{n}.mix", True), depthwise(f"up{n}.spread")) for n in (1, 2)]
+        self.lower = lower
+        if lower:
+            self.lower_mix = pointwise("lower_mix", True)
+            self.lower_spread = depthwise("lower_spread")
+            self.lower_scale = np.exp2(-arrays["lower_shift"].astype(np.float64) - _FINE)
+        self.join = pointwise("join", True)
+        self.pattern = arrays["pattern"].astype(np.int64)
+        self.contexts = [
+            (
+                depthwise(f"context.{k}.spread"),
+                pointwise(f"context.{k}.mix", True),
+                pointwise(f"context.{k}.think", True),
+                pointwise(f"context.{k}.leave", False),
+            )
+            for k in range(int(self.pattern.max()) + 1)
+        ]
+        shift = arrays["shift"].astype(np.float64)
+        self.latents = len(shift)
+        self.scale = np.exp2(-shift - _FINE)[:, None, None]  # 2^-12 units -> activations
+        self.mean_scale = np.exp2(shift + _FINE)[:, None, None]  # activations -> 2^-12 units
+        self.hyper_mean = arrays["hyper_mean"].astype(np.float64)
+        self.hyper_log2 = arrays["hyper_log2"].astype(np.float64)
+        self.hyper = len(self.hyper_mean)
+        self.hyper_steps = arrays["hyper_steps"].astype(np.int64)
+        self.offsets = arrays["offsets"].astype(np.float64) / (1 << OFFSET_BITS)
+        if len(self.hyper_steps) != STEPS or len(self.offsets) != len(self.tables):
+            raise ValueError("hyper_steps or offsets")
+
+    def rounds(
+        self, height: int, width: int, step_index: int, lower: np.ndarray | None
+    ) -> Generator[Ask, np.ndarray, Coded]:
+        """Drives the coding of `height` x `width` latents (multiples of 4) at a step index.
+
+        `lower` (L, height, width) is what the layers below left as `Coded.seen`, if this layer
+        sees them. Yields `Ask`, wants the symbols (n,) int32 back, returns `Coded`.
+        """
+        z = yield from self._hyper(height // 4, width // 4, step_index)
+        features = self._features(z, lower)
+        turns = self._turns(height, width)
+        step = int(STEP_TABLE[step_index])
+        shape = (self.latents, height, width)
+        seen, unit = np.zeros(shape), np.zeros(shape)
+        latent = np.zeros(shape, np.float32)
+        offsets = self.offsets[:, min((step_index + OFFSET_EVERY // 2) // OFFSET_EVERY,
+                                      self.offsets.shape[1] - 1)]
+        for k, (spread, mix, think, leave) in enumerate(self.contexts):
+            known = np.concatenate([spread(unit), features])
+            out = leave(think(mix(known)))
+            now = turns == k
+            mean = (out[: self.latents] * self.mean_scale)[now]
+            index = self.tables.index(out[self.latents :][now], step_index)
+            symbols = yield Ask(
+                "latent", now, mean / (1 << STEP_BITS), index, step / (1 << STEP_BITS)
+            )
+            q = symbols.astype(np.float64)
+            seen[now] = q * step + mean
+            shrunk = q - np.sign(q) * offsets[index]
+            latent[now] = (shrunk * step + mean) / (1 << STEP_BITS)
+            if k + 1 < len(self.contexts):
+                unit = np.clip(np.floor(seen * self.scale + 0.5), -LIMIT, LIMIT)
+                unit[turns > k] = 0  # not coded yet; a rounded zero is zero anyway
+        return Coded(latent, seen)
+
+    def _hyper(self, height: int, width: int, step_index: int):
+        hyper_step = int(self.hyper_steps[step_index])
+        step = int(STEP_TABLE[hyper_step])
+        each = self.tables.index(self.hyper_log2, hyper_step)
+        cells = height * width
+        mean = np.repeat(self.hyper_mean * (1 << _FINE), cells)
+        symbols = yield Ask(
+            "hyper",
+            None,
+            mean / (1 << STEP_BITS),
+            np.repeat(each, cells),
+            step / (1 << STEP_BITS),
+        )
+        z = symbols.astype(np.float64) * step + mean
+        z = np.floor(z / (1 << _FINE) + 0.5)
+        return np.clip(z, -LIMIT, LIMIT).reshape(self.hyper, height, width)
+
+    def _features(self, z: np.ndarray, lower: np.ndarray | None) -> np.ndarray:
+        for mix, spread in self.ups:
+            z = spread(shuffle(mix(z)))
+        if self.lower:
+            low = np.floor(lower * self.lower_scale[:, None, None] + 0.5)
+            low = self.lower_spread(self.lower_mix(np.clip(low, -LIMIT, LIMIT)))
+            z = np.concatenate([z, low])
+        return self.join(z)
+
+    def _turns(self, height: int, width: int) -> np.ndarray:
+        """(M, height, width) int: the round in which each latent is coded."""
+        group = np.arange(self.latents) % len(self.pattern)
+        return np.tile(self.pattern[group], (1, height // 2, width // 2))

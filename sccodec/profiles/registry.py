@@ -1,0 +1,161 @@
+"""Finds, checks and loads trained models: a folder each, `models/<id>/`.
+
+A model folder holds `model.json` (what it is), `prior.npz` (integers of the entropy model)
+and `.onnx` graphs. Its digest is a SHA-256 over all its files; files name the digest that they
+were written with, so a model is never mistaken for another of the same name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from sccodec.entropy.coder import Models
+from sccodec.entropy.tables import Tables
+from sccodec.errors import WrongModel
+from sccodec.latents.prior import LayerPrior
+from sccodec.transform.graphs import Graph
+
+FORMAT = 1
+DEFAULT = "photo-1"
+PROFILES = {"photo": DEFAULT}  # the model that encodes a profile today
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """One layer of a profile, as `model.json` describes it."""
+
+    name: str
+    purpose: str
+    latents: int
+    hyper: int
+    needs: tuple[int, ...]  # layers that must be decoded first; the prior sees all of them
+    head: str  # synthesis graph that gives pixels from all layers up to this one
+    halo: int  # its receptive field, in latents on each side
+
+
+class Model:
+    """A trained model, its parts loaded when first used.
+
+    Raises WrongModel if the folder is incomplete or does not fit together.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        try:
+            self.about = json.loads((folder / "model.json").read_text())
+            if self.about["format"] != FORMAT:
+                raise WrongModel(
+                    f"model {folder.name} has format {self.about['format']}, we read {FORMAT}",
+                    hint="a newer sccodec reads it",
+                )
+            self.id: str = self.about["id"]
+            self.profile: str = self.about["profile"]
+            self.layers = tuple(
+                LayerPlan(**{**layer, "needs": tuple(layer["needs"])})
+                for layer in self.about["layers"]
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise WrongModel(f"model folder {folder.name} cannot be read: {error}") from None
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the names and contents of all files of the folder, in hexadecimal."""
+        whole = hashlib.sha256()
+        for path in sorted(self.folder.iterdir()):
+            if path.suffix in (".json", ".npz", ".onnx"):
+                content = hashlib.sha256(path.read_bytes()).hexdigest()
+                whole.update(f"{content}  {path.name}\n".encode())
+        return whole.hexdigest()
+
+    @cached_property
+    def _arrays(self) -> dict[str, np.ndarray]:
+        try:
+            with np.load(self.folder / "prior.npz", allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
+        except (OSError, ValueError) as error:
+            raise WrongModel(f"model {self.id}: prior.npz cannot be read: {error}") from None
+
+    @cached_property
+    def tables(self) -> Tables:
+        plan = self.about["tables"]
+        try:
+            counts, reach = self._arrays["tables.counts"], self._arrays["tables.reach"]
+        except KeyError as error:
+            raise WrongModel(f"model {self.id}: prior.npz lacks {error}") from None
+        return Tables(counts, reach, plan["per_octave"], plan["smallest"])
+
+    @cached_property
+    def models(self) -> Models:
+        """The probability tables in the coder's form."""
+        return Models(self.tables)
+
+    @cached_property
+    def priors(self) -> tuple[LayerPrior, ...]:
+        """The exact prior of each layer."""
+        return tuple(
+            LayerPrior(
+                {
+                    name.removeprefix(f"{layer.name}."): array
+                    for name, array in self._arrays.items()
+                    if name.startswith(f"{layer.name}.")
+                },
+                self.tables,
+                sum(self.layers[i].latents for i in layer.needs),
+            )
+            for layer in self.layers
+        )
+
+    @cached_property
+    def analysis(self) -> Graph:
+        plan = self.about["analysis"]
+        return Graph(self.folder / plan["graph"], plan["halo"])
+
+    @cached_property
+    def heads(self) -> tuple[Graph, ...]:
+        """The synthesis graph of each layer."""
+        return tuple(Graph(self.folder / layer.head, layer.halo) for layer in self.layers)
+
+
+def folders() -> list[Path]:
+    """Where models are looked for: SCCODEC_MODELS (a path list), then the package."""
+    extra = os.environ.get("SCCODEC_MODELS", "")
+    return [Path(p) for p in extra.split(os.pathsep) if p] + [Path(__file__).parents[1] / "models"]
+
+
+_loaded: dict[Path, Model] = {}
+
+
+def installed() -> list[Model]:
+    """All installed models, those of SCCODEC_MODELS first."""
+    found = []
+    for folder in folders():
+        for path in sorted(folder.glob("*/model.json")):
+            found.append(_loaded.setdefault(path, Model(path.parent)))
+    return found
+
+
+def find(name: str, digest_prefix: bytes | None = None) -> Model:
+    """The installed model of this id, or profile, and (if given) these first digest bytes.
+
+    Raises WrongModel, which names those that are installed.
+    """
+    name = PROFILES.get(name, name)
+    models = installed()
+    named = [model for model in models if model.id == name]
+    for model in named:
+        if digest_prefix is None or bytes.fromhex(model.digest).startswith(digest_prefix):
+            return model
+    here = ", ".join(f"{m.id} ({m.digest[:16]})" for m in models) or "none"
+    wanted = name if digest_prefix is None else f"{name} ({digest_prefix.hex()})"
+    other = "another model of that name is installed" if named else "it is not installed"
+    raise WrongModel(
+        f"model {wanted} is needed and {other}; installed: {here}",
+        hint="put its folder below a folder that SCCODEC_MODELS names",
+    )

@@ -1,0 +1,184 @@
+"""Checkpoint -> model folder: rounds the entropy model to the exact grid and measures the cost.
+
+The measurement codes held-out crops twice, once with the float prior as trained and once with
+the exact one on the exported integer tables, and compares the bits for the same latents.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sccodec.entropy.fixed import ACTIVATION_BITS, WEIGHT_BITS
+from sccodec.entropy.tables import STEPS, TOTAL
+from sccodec.errors import CodecError
+from sccodec.latents import quantize
+from sccodec.latents.prior import OFFSET_BITS, OFFSET_EVERY
+from sccodec.latents.quantize import Analysed
+from sccodec.profiles.registry import FORMAT, Model
+from sccodec.train import onnx_graphs
+from sccodec.train.data import Crops
+from sccodec.train.model import PictureModel
+from sccodec.train.prior import SMALLEST_LOG2, TABLES_PER_OCTAVE, Prior, Quantiser
+
+LARGEST_LOG2 = 8.0
+REACH = 512  # symbols further out use the escape
+WORST_COST = 0.005  # share of the bits that rounding to the grid may cost
+
+
+def _grid(value: torch.Tensor, bits: int, dtype) -> np.ndarray:
+    scaled = np.floor(value.detach().double().numpy() * 2**bits + 0.5)
+    limits = np.iinfo(dtype)
+    if scaled.min() < limits.min or scaled.max() > limits.max:
+        raise CodecError(f"export: a value of {float(value.abs().max()):.3f} leaves the exact grid")
+    return scaled.astype(dtype)
+
+
+def prior_arrays(prior: Prior) -> dict[str, np.ndarray]:
+    """The integer arrays of one layer's prior, named as `latents.prior.LayerPrior` reads them."""
+    arrays = {}
+    for name, value in prior.named_parameters():
+        if name.startswith("hyper_"):
+            arrays[name] = _grid(value, ACTIVATION_BITS, np.int16)
+        elif name.endswith(".weight"):
+            squeezed = value[:, :, 0, 0] if value.shape[2] == 1 else value[:, 0]
+            arrays[name] = _grid(squeezed, WEIGHT_BITS, np.int16)
+        else:
+            arrays[name] = _grid(value, WEIGHT_BITS, np.int32)
+    arrays["pattern"] = prior.pattern.numpy().astype(np.uint8)
+    arrays["shift"] = prior.shift.numpy().astype(np.int8)
+    arrays["lower_shift"] = prior.lower_shift.numpy().astype(np.int8)
+    return arrays
+
+
+def table_arrays(quantiser: Quantiser) -> dict[str, np.ndarray]:
+    """Integer tables of the trained mixture: counts of 2^-24, each at least one, escape last."""
+    counts, reaches = [], []
+    number = round((LARGEST_LOG2 - SMALLEST_LOG2) * TABLES_PER_OCTAVE) + 1
+    for t in range(number):
+        log2_scale = SMALLEST_LOG2 + t / TABLES_PER_OCTAVE
+        reach = min(REACH, 3 + math.ceil(8 * 2**log2_scale))
+        symbols = torch.arange(-reach, reach + 1).double()
+        mass = quantiser.mass(symbols, torch.full_like(symbols, log2_scale)).detach().numpy()
+        mass = np.append(mass, max(1 - mass.sum(), 2.0**-22))
+        counts.append(to_counts(mass))
+        reaches.append(reach)
+    return {
+        "tables.counts": np.concatenate(counts).astype(np.uint32),
+        "tables.reach": np.array(reaches, np.int32),
+    }
+
+
+def to_counts(mass: np.ndarray) -> np.ndarray:
+    """Probabilities -> integers of at least one that add up to 2^24; the largest takes the rest."""
+    share = mass / mass.sum()
+    counts = np.maximum(1, np.floor(share * (TOTAL - len(share)) + 0.5)).astype(np.int64)
+    counts[np.argmax(counts)] += TOTAL - counts.sum()
+    return counts
+
+
+def step_arrays(quantiser: Quantiser) -> dict[str, np.ndarray]:
+    """Paper 1's networks as tables: hyper-latent step index and offsets for every step index."""
+    with torch.no_grad():
+        index = torch.arange(STEPS).float()
+        hyper = 256 + 32 * quantiser.hyper_log2_step((index - 256) / 32)
+        nodes = torch.arange(0, STEPS, OFFSET_EVERY).float()
+        number = round((LARGEST_LOG2 - SMALLEST_LOG2) * TABLES_PER_OCTAVE) + 1
+        ratio = SMALLEST_LOG2 + torch.arange(number).float() / TABLES_PER_OCTAVE
+        step = torch.exp2((nodes - 256) / 32)
+        offsets = quantiser.offset(
+            ratio[:, None].expand(-1, len(nodes)), step[None].expand(number, -1)
+        )
+    return {
+        "hyper_steps": hyper.round().clamp(0, STEPS - 1).numpy().astype(np.int16),
+        "offsets": np.floor(offsets.numpy() * 2**OFFSET_BITS + 0.5).astype(np.int16),
+    }
+
+
+def export(
+    model: PictureModel, folder: str | Path, name: str, log2_step: tuple[float, float], trained: dict
+) -> Model:
+    """Writes the model folder and returns it loaded. `trained`: free words for `sccodec models`."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    model = model.cpu().eval()
+    shape, entropy = model.shape, model.entropy
+    with torch.no_grad():
+        onnx_graphs.analysis_graph(model.analysis, folder / "analysis.onnx")
+        onnx_graphs.base_graph(model.base_synthesis, folder / "base.onnx")
+        onnx_graphs.full_graph(model.synthesis, folder / "enhancement.onnx")
+    arrays = table_arrays(entropy.quantiser)
+    for layer, prior in (("base", entropy.base), ("enhancement", entropy.enhancement)):
+        both = {**prior_arrays(prior), **step_arrays(entropy.quantiser)}
+        arrays.update({f"{layer}.{key}": value for key, value in both.items()})
+    np.savez_compressed(folder / "prior.npz", **arrays)
+    about = {
+        "format": FORMAT,
+        "id": name,
+        "profile": "photo",
+        "layers": [
+            {
+                "name": "base",
+                "purpose": "base",
+                "latents": shape.base,
+                "hyper": shape.hyper[0],
+                "needs": [],
+                "head": "base.onnx",
+                "halo": shape.base_bricks,
+            },
+            {
+                "name": "enhancement",
+                "purpose": "enhancement",
+                "latents": shape.enhancement,
+                "hyper": shape.hyper[1],
+                "needs": [0],
+                "head": "enhancement.onnx",
+                "halo": shape.synthesis16 + math.ceil(shape.synthesis8 / 2),
+            },
+        ],
+        # Bricks at 1/8 and 1/16, and two latents more for the brick of the hyper-analysis.
+        "analysis": {
+            "graph": "analysis.onnx",
+            "halo": 2 + max(shape.analysis16 + math.ceil(shape.analysis8 / 2), shape.base_bricks),
+        },
+        "steps": [max(0, round(256 + 32 * v)) for v in (log2_step[0] - 0.5, log2_step[1] + 0.3)],
+        "tables": {"per_octave": TABLES_PER_OCTAVE, "smallest": int(SMALLEST_LOG2)},
+        "trained": trained,
+    }
+    (folder / "model.json").write_text(json.dumps(about, indent=1) + "\n")
+    return Model(folder)
+
+
+@torch.no_grad()
+def rounding_cost(
+    model: PictureModel, exported: Model, crops: Crops, count: int, steps: tuple[float, ...]
+) -> list[dict]:
+    """Bits of the float prior and of the exact one for the same latents, for each step."""
+    model = model.cpu().eval()
+    entropy = model.entropy
+    rows = []
+    for step in steps:
+        index = round(256 + 32 * math.log2(step))
+        log2_step = torch.full((1, 1, 1, 1), (index - 256) / 32)
+        totals = np.zeros(2)
+        for n in range(min(count, len(crops))):
+            picture = crops[n]
+            sides = [side // 64 * 64 for side in picture.shape[:2]]
+            x = torch.from_numpy(np.array(picture[: sides[0], : sides[1]])).permute(2, 0, 1)
+            y_base, y, z_base, z = model.analysis(x[None].float() - 128)
+            base_bits, _, seen = entropy.layer(entropy.base, y_base, z_base, None, log2_step)
+            bits, _, _ = entropy.layer(entropy.enhancement, y, z, seen, log2_step)
+            totals[0] += (base_bits + bits).item()
+            lower = None
+            for prior, ys, zs in zip(exported.priors, (y_base, y), (z_base, z), strict=True):
+                tile = Analysed(ys[0].numpy(), zs[0].numpy())
+                exact, coded = quantize.count_bits(prior, tile, index, lower)
+                totals[1] += exact
+                lower = coded.seen
+        rows.append({"step": step, "float_bits": totals[0], "exact_bits": totals[1],
+                     "cost": totals[1] / totals[0] - 1})
+    return rows

@@ -1,0 +1,209 @@
+"""Writes trained transforms as ONNX graphs, by hand: a dozen node kinds, float16 weights.
+
+Fixed linear parts (wavelet, scaling) are folded into the convolutions beside them, so the
+graphs hold only 1x1, 2x2 and depthwise convolutions and channel shuffles.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from sccodec.train.networks import (
+    LOW,
+    SLOPE,
+    Analysis,
+    BaseSynthesis,
+    Brick,
+    Down,
+    HyperAnalysis,
+    Synthesis,
+)
+
+OPSET = 17
+
+
+class Builder:
+    """Collects nodes and weights of one graph; every method returns an output's name."""
+
+    def __init__(self, name: str):
+        self.name, self.nodes, self.weights, self.count = name, [], [], 0
+
+    def node(self, kind: str, *inputs: str, **attributes) -> str:
+        self.count += 1
+        out = f"v{self.count}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [out], **attributes))
+        return out
+
+    def weight(self, value: torch.Tensor | np.ndarray) -> str:
+        """A constant, stored as float16 and widened when the graph is loaded."""
+        array = np.asarray(value.detach().cpu() if torch.is_tensor(value) else value)
+        self.count += 1
+        stored = f"w{self.count}"
+        half = array.astype(np.float16)
+        if not np.isfinite(half).all():
+            raise ValueError(f"{self.name}: a weight does not fit float16")
+        self.weights.append(numpy_helper.from_array(half, stored))
+        return self.node("Cast", stored, to=TensorProto.FLOAT)
+
+    def conv(self, x: str, weight, bias=None, *, groups: int = 1, stride: int = 1) -> str:
+        kernel = weight.shape[2]
+        pad = kernel // 2 if groups > 1 else 0
+        inputs = [x, self.weight(weight)]
+        if bias is not None:
+            inputs.append(self.weight(bias))
+        return self.node(
+            "Conv", *inputs, group=groups, kernel_shape=[kernel] * 2,
+            strides=[stride] * 2, pads=[pad] * 4,
+        )
+
+    def layer(self, x: str, conv: torch.nn.Conv2d) -> str:
+        return self.conv(x, conv.weight, conv.bias, groups=conv.groups, stride=conv.stride[0])
+
+    def act(self, x: str) -> str:
+        return self.node("LeakyRelu", x, alpha=SLOPE)
+
+    def add(self, a: str, b: str) -> str:
+        return self.node("Add", a, b)
+
+    def shuffle(self, x: str, factor: int) -> str:
+        return self.node("DepthToSpace", x, blocksize=factor, mode="CRD")
+
+    def brick(self, x: str, brick: Brick) -> str:
+        u = self.act(self.layer(x, brick.enter))
+        x = self.add(x, self.layer(self.layer(u, brick.spread), brick.leave))
+        u = self.act(self.layer(x, brick.widen))
+        return self.add(x, self.layer(u, brick.narrow))
+
+    def bricks(self, x: str, stack) -> str:
+        for brick in stack:
+            x = self.brick(x, brick)
+        return x
+
+    def save(self, path: Path, inputs: dict[str, list], outputs: dict[str, str]) -> None:
+        """`inputs`: name -> shape; `outputs`: public name -> value."""
+        nodes = list(self.nodes)
+        for public, value in outputs.items():
+            nodes.append(helper.make_node("Identity", [value], [public]))
+
+        def info(name, shape):
+            return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+        graph = helper.make_graph(
+            nodes,
+            self.name,
+            [info(name, shape) for name, shape in inputs.items()],
+            [info(name, [None] * 4) for name in outputs],
+            self.weights,
+        )
+        model = helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8,
+            producer_name="sccodec",
+        )
+        onnx.checker.check_model(model)
+        path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def scaled(conv: torch.nn.Conv2d, unit: torch.Tensor) -> torch.Tensor:
+    """The weight of a convolution whose inputs would be multiplied by `unit` first."""
+    weight = conv.weight.clone()
+    weight[:, : len(unit)] *= unit[None, :, None, None]
+    return weight
+
+
+def block_filters(conv: torch.nn.Conv2d, kernel: torch.Tensor) -> torch.Tensor:
+    """A 1x1 convolution of 4x4 unshuffled bands, as a 16x16 stride-16 filter of pixels.
+
+    conv.weight (O, B * 16, 1, 1); kernel (B, 3, 4, 4) -> (O, 3, 16, 16).
+    """
+    out, bands = conv.weight.shape[0], len(kernel)
+    weight = conv.weight.reshape(out, bands, 4, 4)
+    blocks = torch.einsum("obij,bcyx->ociyjx", weight, kernel)
+    return blocks.reshape(out, 3, 16, 16)
+
+
+def analysis_graph(net: Analysis, path: Path) -> None:
+    b, kernel = Builder("analysis"), net.kernel
+    y_base = b.conv("pixels", block_filters(net.base_linear, kernel[:3]), stride=16)
+    low_in = torch.nn.Conv2d(LOW, net.base_in.out_channels, 1)
+    low_in.weight.copy_(scaled(net.base_in, net.band_scale[:3].repeat_interleave(16)))
+    u = b.conv("pixels", block_filters(low_in, kernel[:3]), net.base_in.bias, stride=16)
+    y_base = b.add(y_base, b.layer(b.bricks(u, net.base_bricks), net.base_out))
+    # 2x2 of bands become one 8x8 filter of pixels.
+    enter = net.enter.conv
+    weight = torch.einsum("obij,bcyx->ociyjx", scaled(enter, net.band_scale), kernel)
+    u = b.conv("pixels", weight.reshape(len(weight), 3, 8, 8), enter.bias, stride=8)
+    u = b.bricks(u, net.bricks8)
+    y = b.conv("pixels", block_filters(net.linear, kernel[3:]), stride=16)
+    v = b.bricks(b.layer(u, net.down.conv), net.bricks16)
+    y = b.add(y, b.layer(v, net.leave))
+    outputs = {
+        "base.y": y_base,
+        "enhancement.y": y,
+        "base.z": hyper_analysis(b, y_base, net.base_hyper),
+        "enhancement.z": hyper_analysis(b, y, net.hyper),
+    }
+    b.save(path, {"pixels": [1, 3, "H", "W"]}, outputs)
+
+
+def hyper_analysis(b: Builder, y: str, net: HyperAnalysis) -> str:
+    u = b.act(b.conv(y, scaled(net.enter, net.unit), net.enter.bias))
+
+    def down(x: str, layer: Down) -> str:
+        return b.layer(x, layer.conv)
+
+    u = b.act(b.brick(down(u, net.down1), net.brick))
+    return b.layer(b.act(down(u, net.down2)), net.leave)
+
+
+def to_pixels(weight: torch.Tensor, kernel: torch.Tensor, cells: int) -> torch.Tensor:
+    """A 1x1 layer that gives `cells` x `cells` shuffled bands, made to give shuffled pixels.
+
+    weight (48 * cells^2, I); kernel (48, 3, 4, 4) -> (3 * (4 cells)^2, I).
+    """
+    bands, inputs = len(kernel), weight.shape[1]
+    weight = weight.reshape(bands, cells, cells, inputs)
+    pixels = torch.einsum("bijn,bcyx->ciyjxn", weight, kernel)
+    return pixels.reshape(3 * (4 * cells) ** 2, inputs)
+
+
+def _pixel_layer(b: Builder, x: str, conv, kernel, cells: int, weight=None) -> str:
+    weight = (conv.weight if weight is None else weight).flatten(1)
+    weight = to_pixels(weight, kernel, cells)[:, :, None, None]
+    bias = None if conv.bias is None else to_pixels(conv.bias[:, None], kernel, cells)[:, 0]
+    return b.shuffle(b.conv(x, weight, bias), 4 * cells)
+
+
+def base_graph(net: BaseSynthesis, path: Path) -> None:
+    b = Builder("base")
+    enter = scaled(net.enter, net.unit)
+    u = b.node("Concat", "latents", "steps", axis=1)
+    u = b.bricks(b.conv(u, enter, net.enter.bias), net.bricks)
+    linear = torch.zeros(net.leave.out_channels, net.linear.in_channels, 1, 1)
+    linear[:LOW] = net.linear.weight
+    pixels = b.add(
+        _pixel_layer(b, "latents", net.linear, net.kernel, 4, linear),
+        _pixel_layer(b, u, net.leave, net.kernel, 4),
+    )
+    _save_synthesis(b, path, net.linear.in_channels, 1, pixels)
+
+
+def full_graph(net: Synthesis, path: Path) -> None:
+    b = Builder("enhancement")
+    u = b.node("Concat", "latents", "steps", axis=1)
+    u = b.bricks(b.conv(u, scaled(net.enter, net.unit), net.enter.bias), net.bricks16)
+    u = b.bricks(b.shuffle(b.layer(u, net.up), 2), net.bricks8)
+    pixels = b.add(
+        _pixel_layer(b, "latents", net.linear, net.kernel, 4),
+        _pixel_layer(b, u, net.leave, net.kernel, 2),
+    )
+    _save_synthesis(b, path, net.linear.in_channels, 2, pixels)
+
+
+def _save_synthesis(b: Builder, path: Path, latents: int, layers: int, pixels: str) -> None:
+    inputs = {"latents": [1, latents, "h", "w"], "steps": [1, layers, "h", "w"]}
+    b.save(path, inputs, {"pixels": pixels})

@@ -1,0 +1,129 @@
+"""Runs a model's analysis and synthesis graphs with ONNX Runtime, whole or in windows.
+
+A picture larger than one window is cut into windows that overlap by the graphs' receptive
+field (their halo), so that no seam appears and memory stays bounded.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from sccodec.errors import CodecError, WrongModel
+
+LATENT = 16  # pixels along a side of one latent
+HYPER = 64  # pixels along a side of one hyper-latent; canvases are multiples of it
+WINDOW = 1024  # pixels along a side of a window, halo not counted; a multiple of HYPER
+
+# What a synthesis sees in place of the step where a layer's latents are missing.
+ABSENT = -4.0
+
+
+def step_plane(log2_step):
+    """log2 of the step in the units that the syntheses see, about -1..1. Any array or number."""
+    return log2_step / 4 - 0.5
+
+
+@dataclass(frozen=True)
+class Span:
+    """One window along one axis: [begin, end) is kept of what [outer_begin, outer_end) gives."""
+
+    begin: int
+    end: int
+    outer_begin: int
+    outer_end: int
+
+
+def spans(begin: int, end: int, size: int, halo: int, limit: int) -> Iterator[Span]:
+    """Windows of `size` over [begin, end), each with `halo` on both sides inside [0, limit)."""
+    for at in range(begin, end, size):
+        stop = min(at + size, end)
+        yield Span(at, stop, max(0, at - halo), min(limit, stop + halo))
+
+
+class Graph:
+    """One ONNX graph of a model folder, loaded on first use."""
+
+    def __init__(self, path: Path, halo: int, threads: int | None = None):
+        """`halo`: receptive field in latents on each side; threads: None for all cores."""
+        self.path, self.halo, self.threads = path, halo, threads
+
+    @cached_property
+    def session(self):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = self.threads or os.cpu_count() or 1
+        # Spinning threads steal the cores from the entropy path.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            return onnxruntime.InferenceSession(
+                str(self.path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # the runtime has no error family of its own
+            raise WrongModel(f"model graph {self.path.name} cannot be loaded: {error}") from None
+
+    def run(self, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        try:
+            values = self.session.run(None, inputs)
+        except Exception as error:
+            raise CodecError(f"model graph {self.path.name} failed: {error}") from None
+        return dict(zip((o.name for o in self.session.get_outputs()), values, strict=True))
+
+
+def analyse(graph: Graph, canvas: np.ndarray) -> dict[str, np.ndarray]:
+    """Canvas (3, H, W) float32 in -128..127, sides multiples of 64 -> every output by name,
+    (C, H/16, W/16) for latents and (C, H/64, W/64) for hyper-latents, float32."""
+    _, height, width = canvas.shape
+    halo = -(-graph.halo * LATENT // HYPER) * HYPER
+    result: dict[str, np.ndarray] = {}
+    for y in spans(0, height, WINDOW, halo, height):
+        for x in spans(0, width, WINDOW, halo, width):
+            piece = canvas[:, y.outer_begin : y.outer_end, x.outer_begin : x.outer_end]
+            for name, value in graph.run(pixels=np.ascontiguousarray(piece)[None]).items():
+                unit = (y.outer_end - y.outer_begin) // value.shape[2]
+                shape = (value.shape[1], height // unit, width // unit)
+                whole = result.setdefault(name, np.empty(shape, np.float32))
+                rows, columns = slice(y.begin // unit, y.end // unit), slice(
+                    x.begin // unit, x.end // unit
+                )
+                whole[:, rows, columns] = value[0][
+                    :,
+                    (y.begin - y.outer_begin) // unit : (y.end - y.outer_begin) // unit,
+                    (x.begin - x.outer_begin) // unit : (x.end - x.outer_begin) // unit,
+                ]
+    return result
+
+
+def synthesise(
+    graph: Graph, latents: np.ndarray, planes: np.ndarray, box: tuple[int, int, int, int]
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Pixels of the latent rectangle `box` (left, top, right, bottom) in windows.
+
+    latents (C, h, w) and planes (L, h, w) float32 must hold the box and, where they do not end
+    there, a halo around it. Yields (top, left, pixels (3, H, W) float32 in -128..127), top and
+    left in pixels from the origin of `latents`.
+    """
+    _, height, width = latents.shape
+    left, top, right, bottom = box
+    size = WINDOW // LATENT
+    for y in spans(top, bottom, size, graph.halo, height):
+        for x in spans(left, right, size, graph.halo, width):
+            cut = (
+                slice(None),
+                slice(y.outer_begin, y.outer_end),
+                slice(x.outer_begin, x.outer_end),
+            )
+            out = graph.run(
+                latents=np.ascontiguousarray(latents[cut])[None],
+                steps=np.ascontiguousarray(planes[cut])[None],
+            )["pixels"][0]
+            rows = slice((y.begin - y.outer_begin) * LATENT, (y.end - y.outer_begin) * LATENT)
+            columns = slice((x.begin - x.outer_begin) * LATENT, (x.end - x.outer_begin) * LATENT)
+            yield y.begin * LATENT, x.begin * LATENT, out[:, rows, columns]
