@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from sccodec.codecs.canvas import Latents
 from sccodec.codecs.tiles import Box, Grid, choose_tile, each, region, up_to
-from sccodec.container import layout, writer
+from sccodec.container import layer_selection, layout, writer
 from sccodec.container.reader import Reader
 from sccodec.entropy.tables import STEPS
 from sccodec.errors import BadRequest, CodecError, Damaged, Unsupported
@@ -19,14 +20,7 @@ from sccodec.latents.quantize import Analysed
 from sccodec.latents.rate import nearest_step, smallest_step_within
 from sccodec.media.image import Picture, read, select_metadata, write
 from sccodec.profiles.registry import DEFAULT, Model, find
-from sccodec.transform.graphs import (
-    ABSENT,
-    HYPER,
-    LATENT,
-    analyse,
-    step_plane,
-    synthesise,
-)
+from sccodec.transform.graphs import HYPER, LATENT, analyse
 
 DEFAULT_QUALITY = 50.0
 CHUNKS = {"icc": "ICCP", "exif": "EXIF", "xmp": "XMP_"}
@@ -56,7 +50,9 @@ class Settings:
     jobs: int = 1
 
     def __post_init__(self):
-        given = [n for n in ("quality", "rate", "max_bytes", "step") if getattr(self, n) is not None]
+        given = [
+            n for n in ("quality", "rate", "max_bytes", "step") if getattr(self, n) is not None
+        ]
         if len(given) > 1:
             raise BadRequest(f"{' and '.join(given)} exclude each other")
         if self.quality is not None and not 0 <= self.quality <= 100:
@@ -70,7 +66,7 @@ class Settings:
 # -- encode --------------------------------------------------------------------------------
 
 
-def encode(picture: Picture, settings: Settings = Settings(), model: Model | None = None) -> bytes:  # noqa: B008
+def encode(picture: Picture, settings: Settings = Settings(), model: Model | None = None) -> bytes:
     """A picture -> the bytes of an .scc file.
 
     Raises BadRequest for settings that cannot be met, and CodecError if this machine could not
@@ -279,15 +275,13 @@ def _write(frame, coder: _TileCoder, step: int, jobs: int, picture: Picture) -> 
                 else layout.ABSENT
             )
         tiles[n], payloads[n] = entries, data
-        layers.append(
-            replace(layer, step=step, bytes=sum(map(len, data)), quality=quality[n])
-        )
+        layers.append(replace(layer, step=step, bytes=sum(map(len, data)), quality=quality[n]))
     return writer.to_bytes(replace(header, layers=tuple(layers)), tiles, payloads, chunks)
 
 
 def _measure(coder: _TileCoder, coded, step: int, picture: Picture) -> list[int]:
     """PSNR of the picture decoded up to each layer, in 1/100 dB, as the header stores it."""
-    canvas = _Latents(coder.model, coder.grid.canvas)
+    canvas = Latents(coder.model, coder.grid.canvas)
     results = []
     for n in range(len(coder.model.layers)):
         for tile, parts in enumerate(coded):
@@ -347,7 +341,7 @@ def decode(
         -(-wanted.bottom // LATENT),
     ).grown(head.halo, grid.canvas)
     report = Report()
-    latents = _Latents(model, window)
+    latents = Latents(model, window)
     chain = [n for n in range(top) if header.layer(top).needs >> n & 1] + [top]
 
     def work(tile: int) -> None:
@@ -380,8 +374,6 @@ def decode(
 
 def _top_layer(reader: Reader, layers) -> int:
     """The highest layer asked for; BadRequest if the file lacks one that it needs."""
-    from sccodec.container.extract import layer_selection
-
     header = reader.header
     top = layer_selection(header, layers)[-1]
     missing = header.missing(top)
@@ -436,60 +428,3 @@ def _attached(reader: Reader, box: Box) -> dict:
             raise Damaged(f"{reader.name}: alpha has another size than the picture")
         result["alpha"] = np.ascontiguousarray(alpha[box.top : box.bottom, box.left : box.right])
     return result
-
-
-class _Latents:
-    """Latents and step planes of a rectangle of the latent grid, filled tile by tile."""
-
-    def __init__(self, model: Model, window: Box):
-        self.model, self.window = model, window
-        shape = (window.height, window.width)
-        self.first = np.cumsum([0, *(plan.latents for plan in model.layers)])
-        self.values = np.zeros((int(self.first[-1]), *shape), np.float32)
-        self.planes = np.full((len(model.layers), *shape), ABSENT, np.float32)
-
-    def put(self, layer: int, box: Box, latent: np.ndarray, step: int) -> None:
-        """The latents of one (layer, tile), as far as they lie in the window."""
-        part = box.grown(0, self.window)
-        rows = slice(part.top - self.window.top, part.bottom - self.window.top)
-        columns = slice(part.left - self.window.left, part.right - self.window.left)
-        self.values[self.first[layer] : self.first[layer + 1], rows, columns] = latent[
-            :, part.top - box.top : part.bottom - box.top, part.left - box.left : part.right - box.left
-        ]
-        self.planes[layer, rows, columns] = step_plane((step - 256) / 32)
-
-    def pixels(self, layer: int, box: Box, like: Picture) -> np.ndarray:
-        """Pixels of `box` from all layers up to `layer`: (H, W, C) in the type of `like`."""
-        out = np.empty((box.height, box.width, like.channels), like.pixels.dtype)
-        inner = Box(
-            box.left // LATENT - self.window.left,
-            box.top // LATENT - self.window.top,
-            -(-box.right // LATENT) - self.window.left,
-            -(-box.bottom // LATENT) - self.window.top,
-        )
-        count = int(self.first[layer + 1])
-        for top, left, pixels in synthesise(
-            self.model.heads[layer],
-            self.values[:count],
-            self.planes[: layer + 1],
-            (inner.left, inner.top, inner.right, inner.bottom),
-        ):
-            # Where this window lies in `out`; its edges may stick out of the box.
-            y, x = top + self.window.top * LATENT - box.top, left + self.window.left * LATENT - box.left
-            rows = slice(max(y, 0), min(y + pixels.shape[1], box.height))
-            columns = slice(max(x, 0), min(x + pixels.shape[2], box.width))
-            part = pixels[:, rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
-            out[rows, columns] = _samples(part, like)
-        return out
-
-
-def _samples(pixels: np.ndarray, like: Picture) -> np.ndarray:
-    """(3, H, W) float32 in -128..127 -> (H, W, C) samples of the picture's kind."""
-    pixels = pixels + np.float32(128)
-    if like.channels == 1:
-        pixels = pixels.mean(0, keepdims=True)
-    if like.bit_depth == 16:
-        pixels = pixels * np.float32(257)
-    top = 255 if like.bit_depth == 8 else 65535
-    pixels = np.clip(np.rint(pixels), 0, top)
-    return pixels.transpose(1, 2, 0).astype(like.pixels.dtype)

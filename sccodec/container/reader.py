@@ -48,6 +48,11 @@ class Reader:
     size is the file's length in bytes if it is known.
     With allow_partial, a file that ends early opens if header and directory are whole.
 
+    header    Header
+    tiles     layer index -> TileEntry of each tile, in raster order
+    chunks    ancillary chunks in file order, with their flags
+    metadata  the same, chunk type -> bytes
+
     Raises NotOurFile, Damaged, Unsupported or LimitExceeded.
     """
 

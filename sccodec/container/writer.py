@@ -157,7 +157,7 @@ def whole_file(path: str | os.PathLike, force: bool = False) -> Iterator[BinaryI
             yield out
         _refuse_existing(path, force)
         if os.path.exists(target):
-            pass
+            shutil.copymode(target, part)
         os.replace(part, target)
     except BaseException:
         if os.path.exists(part):

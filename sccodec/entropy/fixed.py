@@ -86,7 +86,7 @@ class Depthwise:
 
 
 def shuffle(x: np.ndarray) -> np.ndarray:
-    """(4C, h, w) -> (C, 2h, 2w): channel 4c + 2i + j becomes rows i, i+2, ... columns j, j+2, ..."""
+    """(4C, h, w) -> (C, 2h, 2w): channel 4c + 2i + j goes to rows i, i + 2, ..., columns j, ..."""
     channels, height, width = x.shape
     x = x.reshape(channels // 4, 2, 2, height, width).transpose(0, 3, 1, 4, 2)
     return np.ascontiguousarray(x).reshape(channels // 4, 2 * height, 2 * width)

@@ -60,7 +60,9 @@ class LayerPrior:
         try:
             self._build(arrays, lower)
         except (KeyError, ValueError, IndexError) as error:
-            raise WrongModel(f"model: an array of the prior is missing or misshapen: {error}") from None
+            raise WrongModel(
+                f"model: an array of the prior is missing or misshapen: {error}"
+            ) from None
 
     def _build(self, arrays: dict[str, np.ndarray], lower: int) -> None:
         def pointwise(name: str, leaky: bool) -> Pointwise:
@@ -113,8 +115,9 @@ class LayerPrior:
         shape = (self.latents, height, width)
         seen, unit = np.zeros(shape), np.zeros(shape)
         latent = np.zeros(shape, np.float32)
-        offsets = self.offsets[:, min((step_index + OFFSET_EVERY // 2) // OFFSET_EVERY,
-                                      self.offsets.shape[1] - 1)]
+        offsets = self.offsets[
+            :, min((step_index + OFFSET_EVERY // 2) // OFFSET_EVERY, self.offsets.shape[1] - 1)
+        ]
         for k, (spread, mix, think, leave) in enumerate(self.contexts):
             known = np.concatenate([spread(unit), features])
             out = leave(think(mix(known)))

@@ -83,6 +83,8 @@ def write(
     if format is None and to_stream:
         raise BadRequest("a stream has no extension, so the format must be given")
     name = guess_format(target) if format is None else _named_format(format)
+    if not 1 <= quality <= 100:
+        raise BadRequest(f"quality {quality} is not in 1..100")
     _refuse_what_does_not_fit(picture, name)
     fitting, notes = _what_fits(picture, name)
     data = _encode(picture, fitting, name, quality)
@@ -149,7 +151,7 @@ def _encode(picture: Picture, fitting: dict, name: str, quality: int) -> bytes:
     elif "xmp" in fitting:
         options["xmp"] = fitting["xmp"]
     if name == "jpeg":
-        options |= {"quality": quality, "subsampling": "4:4:4", "optimize": True}
+        options |= {"quality": quality, "subsampling": "4:4:4"}
     if name == "webp":
         options |= {"lossless": True, "exact": True}  # exact: colours below alpha 0 stay
     image = to_pil(picture)

@@ -100,7 +100,11 @@ def step_arrays(quantiser: Quantiser) -> dict[str, np.ndarray]:
 
 
 def export(
-    model: PictureModel, folder: str | Path, name: str, log2_step: tuple[float, float], trained: dict
+    model: PictureModel,
+    folder: str | Path,
+    name: str,
+    log2_step: tuple[float, float],
+    trained: dict,
 ) -> Model:
     """Writes the model folder and returns it loaded. `trained`: free words for `sccodec models`."""
     folder = Path(folder)
@@ -179,6 +183,12 @@ def rounding_cost(
                 exact, coded = quantize.count_bits(prior, tile, index, lower)
                 totals[1] += exact
                 lower = coded.seen
-        rows.append({"step": step, "float_bits": totals[0], "exact_bits": totals[1],
-                     "cost": totals[1] / totals[0] - 1})
+        rows.append(
+            {
+                "step": step,
+                "float_bits": totals[0],
+                "exact_bits": totals[1],
+                "cost": totals[1] / totals[0] - 1,
+            }
+        )
     return rows

@@ -187,12 +187,18 @@ class Run:
                 coded = self.average(x, log2_step, log2_step)
                 coded.full.clamp_(-128, 127), coded.base.clamp_(-128, 127)
                 terms = rate_distortion(x, coded, log2_step, self.recipe.base_weight)
-                psnr = [10 * math.log10(255**2 / max(v.item(), 1e-3)) for v in
-                        (terms.mse, terms.base_mse)]
+                psnr = [
+                    10 * math.log10(255**2 / max(v.item(), 1e-3))
+                    for v in (terms.mse, terms.base_mse)
+                ]
                 sums.append([terms.loss.item(), terms.bpp.item(), terms.base_bpp.item(), *psnr])
             means = np.mean(sums, 0).round(4).tolist()
-            rows.append(dict(zip(("loss", "bpp", "base_bpp", "psnr", "base_psnr"), means,
-                                 strict=True), step=step))
+            rows.append(
+                dict(
+                    zip(("loss", "bpp", "base_bpp", "psnr", "base_psnr"), means, strict=True),
+                    step=step,
+                )
+            )
             losses.append(means[0])
         return {"at_step": self.step, "loss": round(float(np.mean(losses)), 4), "points": rows}
 

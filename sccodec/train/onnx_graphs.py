@@ -57,8 +57,12 @@ class Builder:
         if bias is not None:
             inputs.append(self.weight(bias))
         return self.node(
-            "Conv", *inputs, group=groups, kernel_shape=[kernel] * 2,
-            strides=[stride] * 2, pads=[pad] * 4,
+            "Conv",
+            *inputs,
+            group=groups,
+            kernel_shape=[kernel] * 2,
+            strides=[stride] * 2,
+            pads=[pad] * 4,
         )
 
     def layer(self, x: str, conv: torch.nn.Conv2d) -> str:
@@ -101,7 +105,9 @@ class Builder:
             self.weights,
         )
         model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8,
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=8,
             producer_name="sccodec",
         )
         onnx.checker.check_model(model)

@@ -36,7 +36,9 @@ def context_pattern(steps: int) -> torch.Tensor:
     if steps == 2:
         return torch.tensor([[[0, 1], [1, 0]], [[1, 0], [0, 1]]])
     if steps == 4:
-        return torch.tensor([[[0, 1], [2, 3]], [[3, 2], [1, 0]], [[1, 0], [3, 2]], [[2, 3], [0, 1]]])
+        return torch.tensor(
+            [[[0, 1], [2, 3]], [[3, 2], [1, 0]], [[1, 0], [3, 2]], [[2, 3], [0, 1]]]
+        )
     raise ValueError(f"no context pattern has {steps} steps")
 
 

@@ -90,8 +90,9 @@ def analyse(graph: Graph, canvas: np.ndarray) -> dict[str, np.ndarray]:
                 unit = (y.outer_end - y.outer_begin) // value.shape[2]
                 shape = (value.shape[1], height // unit, width // unit)
                 whole = result.setdefault(name, np.empty(shape, np.float32))
-                rows, columns = slice(y.begin // unit, y.end // unit), slice(
-                    x.begin // unit, x.end // unit
+                rows, columns = (
+                    slice(y.begin // unit, y.end // unit),
+                    slice(x.begin // unit, x.end // unit),
                 )
                 whole[:, rows, columns] = value[0][
                     :,

@@ -78,17 +78,10 @@ def huge_png(bits):
 
 def huge_tiff(bits):
     data = tiff(noise(3, 5, 3, dtype=np.dtype(f"u{bits // 8}")), photometric="rgb")
-    for tag in (256, 257):
-        at = (
-            data.index(struct.pack("<HHI", tag, 4, 1))
-            if struct.pack("<HHI", tag, 4, 1) in data
-            else -1
-        )
-        kind = 4
-        if at < 0:
-            at, kind = data.index(struct.pack("<HHI", tag, 3, 1)), 3
-        value = struct.pack("<I" if kind == 4 else "<H2x", HUGE)
-        data = data[: at + 8] + value + data[at + 12 :]
+    for tag, side in ((256, 5), (257, 3)):
+        for kind in (3, 4):  # a short or a long number
+            entry = struct.pack("<HHI", tag, kind, 1)
+            data = data.replace(entry + struct.pack("<I", side), entry + struct.pack("<I", HUGE))
     return data
 
 

@@ -82,6 +82,11 @@ def test_jpeg_is_near(size, channels):
     assert np.abs(read(data).pixels.astype(int) - array).max() <= 3
 
 
+def test_jpeg_of_pure_noise_at_the_highest_quality():
+    data = written(from_array(noise(200, 300, 3)), "jpeg", quality=100)
+    assert read(data).pixels.shape == (200, 300, 3)
+
+
 def test_jpeg_keeps_colour_at_full_resolution_by_default():
     image = Image.open(io.BytesIO(written(from_array(noise(16, 16, 3)), "jpg")))
     assert [layer[1:3] for layer in image.layer] == [(1, 1)] * 3
@@ -126,5 +131,7 @@ def test_unknown_names():
     picture = from_array(noise(2, 2))
     with pytest.raises(BadRequest, match="unknown format"):
         write(picture, io.BytesIO(), format="xyz")
+    with pytest.raises(BadRequest, match="quality"):
+        write(picture, io.BytesIO(), format="jpeg", quality=0)
     with pytest.raises(BadRequest, match="must be given"):
         write(picture, io.BytesIO())

@@ -1,0 +1,5 @@
+"""python -m sccodec"""
+
+from sccodec.cli import main
+
+main()

@@ -1,0 +1,179 @@
+"""The functions of `import sccodec`: each takes a path, bytes or an open file, and is one call."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, BinaryIO
+
+from sccodec.container import extract as copy_layers
+from sccodec.container import fit, from_bytes, from_stream, layer_selection, open_path
+from sccodec.container import join as join_layers
+from sccodec.container.describe import describe
+from sccodec.container.reader import Reader
+from sccodec.errors import BadRequest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+    from sccodec.codecs.image import Interest, Report
+    from sccodec.media.image import Picture
+
+    Source = str | os.PathLike | bytes | BinaryIO
+
+
+def encode(
+    source: np.ndarray | Image.Image | Source,
+    *,
+    profile: str = "photo",
+    quality: float | None = None,
+    rate: float | None = None,
+    max_bytes: int | None = None,
+    step: int | None = None,
+    tile: int | None = None,
+    roi: Interest | tuple[int, int, int, int] | None = None,
+    metadata: str = "all",
+    jobs: int = 1,
+) -> bytes:
+    """A picture -> the bytes of an .scc file.
+
+    source: array (H, W[, 1..4]) uint8 or uint16, Pillow image, or picture file.
+    At most one of quality (0..100, default 50), rate (bits per pixel of the whole file),
+    max_bytes (never exceeded) and step (index 0..511; 32 more double the step).
+    tile: pixels a side, a multiple of 64. roi: x, y, w, h in pixels, or an `Interest`.
+    metadata: "all", "none" or a list such as "icc,exif". jobs: threads.
+    Raises BadRequest, NotOurFile, Damaged, LimitExceeded, WrongModel.
+    """
+    from sccodec.codecs import image
+    from sccodec.profiles.registry import find
+
+    if isinstance(roi, tuple):
+        roi = image.Interest(roi)
+    settings = image.Settings(quality, rate, max_bytes, step, tile, roi, metadata, jobs)
+    return image.encode(_picture(source), settings, find(profile))
+
+
+def decode(
+    source: Source,
+    layers: str | int | list[str] = "all",
+    region: tuple[int, int, int, int] | None = None,
+    *,
+    allow_partial: bool = False,
+    jobs: int = 1,
+) -> np.ndarray:
+    """An .scc file -> array (H, W), (H, W, 2), (H, W, 3) or (H, W, 4), uint8 or uint16.
+
+    layers: "all", "base", names, or a number from the first; what they need is decoded too.
+    region: x, y, w, h in pixels; only what it needs is read. `allow_partial` shows the layer
+    below where a tile is damaged. Raises NotOurFile, Damaged, WrongModel, BadRequest, ...
+    """
+    with open(source, allow_partial=allow_partial) as file:
+        return file.decode(layers, region, jobs=jobs)
+
+
+def extract(source: Source, layers: str | int | list[str] = "base", *, max_bytes=None) -> bytes:
+    """The file with only these layers, or with as many from the first as fit in `max_bytes`."""
+    with open(source) as file:
+        if max_bytes is None:
+            keep = layer_selection(file.header, layers)
+        else:
+            keep = fit(file.reader, max_bytes)
+        out = io.BytesIO()
+        copy_layers(file.reader, keep, out)
+        return out.getvalue()
+
+
+def join(*sources: Source) -> bytes:
+    """Files with different layers of one picture -> the file with all of them."""
+    files = [open(source) for source in sources]
+    try:
+        out = io.BytesIO()
+        join_layers([file.reader for file in files], out)
+        return out.getvalue()
+    finally:
+        for file in files:
+            file.close()
+
+
+def info(source: Source) -> dict:
+    """What `sccodec info --json` prints: sizes, layers, metadata; nothing is decoded."""
+    with open(source) as file:
+        return file.info()
+
+
+def open(source: Source, *, allow_partial: bool = False) -> File:
+    """Opens an .scc file; reads header and directory only."""
+    return File(_reader(source, allow_partial), allow_partial)
+
+
+class File:
+    """An open .scc file: `header`, `layers`, `tiles`, and decoding on request."""
+
+    def __init__(self, source: Reader, allow_partial: bool = False):
+        self.reader = source
+        self.allow_partial = allow_partial
+        self.header = source.header
+        self.report: Report | None = None  # of the last decode
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers that the file holds, lowest first."""
+        return tuple(layer.name for layer in self.header.layers)
+
+    @property
+    def tiles(self) -> dict[str, tuple]:
+        """The directory: for each layer one entry a tile, in raster order."""
+        return {layer.name: self.reader.tiles[layer.index] for layer in self.header.layers}
+
+    def info(self) -> dict:
+        return describe(self.reader)
+
+    def picture(self, layers="all", region=None, *, jobs: int = 1) -> Picture:
+        """Pixels with alpha, metadata and resolution; see `decode` for the arguments."""
+        from sccodec.codecs import image
+
+        picture, self.report = image.decode(
+            self.reader, layers, box=region, allow_partial=self.allow_partial, jobs=jobs
+        )
+        return picture
+
+    def decode(self, layers="all", region=None, *, jobs: int = 1) -> np.ndarray:
+        """The same as a plain array, gray as (H, W)."""
+        stacked = self.picture(layers, region, jobs=jobs).stacked()
+        return stacked[:, :, 0] if stacked.shape[2] == 1 else stacked
+
+    def progressive(self, region=None, *, jobs: int = 1) -> Iterator[tuple[str, np.ndarray]]:
+        """(layer name, picture from all layers up to that one), lowest first."""
+        for name in self.layers:
+            yield name, self.decode(name, region, jobs=jobs)
+
+    def close(self) -> None:
+        self.reader.close()
+
+    def __enter__(self) -> File:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+
+def _reader(source: Source, allow_partial: bool) -> Reader:
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return from_bytes(bytes(source), allow_partial=allow_partial)
+    if isinstance(source, (str, os.PathLike)):
+        return open_path(source, allow_partial=allow_partial)
+    if hasattr(source, "read"):
+        return from_stream(source, allow_partial=allow_partial)
+    raise BadRequest(f"{type(source).__name__} is not a path, bytes or an open file")
+
+
+def _picture(source) -> Picture:
+    from sccodec.media import image
+
+    if hasattr(source, "__array_interface__") and not hasattr(source, "getbands"):
+        return image.from_array(source)
+    if hasattr(source, "getbands"):
+        return image.from_pil(source)
+    return image.read(source)

@@ -1,0 +1,47 @@
+"""The command line: borders only. One file per command; each imports what it needs when run."""
+
+from __future__ import annotations
+
+import click
+
+from sccodec import __version__
+from sccodec.cli import decode, demo, encode, export, extract, info, join, models, train
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done, 1 usage, 2 damaged or partial, 3 unsupported or model missing, "
+    "4 over a limit.",
+)
+@click.version_option(__version__, "-V", "--version", prog_name="sccodec")
+def cli() -> None:
+    """Scalable learned codec: one layered file for a picture.
+
+    A small base layer is a picture of its own, the enhancement layer adds the rest. Decode only
+    some layers, strip them, put them back or fetch one region, without encoding again.
+    """
+
+
+for module in (encode, decode, extract, join, info, models, demo, train, export):
+    cli.add_command(module.command)
+
+
+def main() -> None:
+    """The console script: usage errors exit with 1, since 2 says that a file is damaged."""
+    import sys
+
+    try:
+        code = cli.main(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.exceptions.Abort:
+        click.echo("sccodec: interrupted", err=True)
+        sys.exit(130)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        sys.exit(1)
+    except click.ClickException as error:
+        message = error.format_message()
+        click.echo(f"sccodec: error: {message[:1].lower()}{message[1:].rstrip('.')}", err=True)
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            click.echo(f"sccodec: hint: {error.ctx.command_path} --help", err=True)
+        sys.exit(1)

@@ -1,0 +1,33 @@
+"""sccodec info"""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from sccodec.cli import border
+from sccodec.container.describe import describe, table
+
+
+@click.command("info")
+@click.argument("inputs", nargs=-1, required=True, metavar="IN...")
+@border.json_option
+@border.border
+def command(inputs, as_json):
+    """Say what .scc files hold: canvas, model, layers, sizes that add up.
+
+    Reads header and directory only and needs no model. --json prints one object a line.
+    """
+
+    def show(source: str) -> int:
+        try:
+            with border.open_input(source) as reader:
+                facts = describe(reader)
+        except (border.CodecError, OSError) as error:
+            return border.complain(error)
+        click.echo(json.dumps(facts) if as_json else table(facts))
+        return 0
+
+    codes = [show(source) for source in inputs]
+    return next((code for code in codes if code), 0)

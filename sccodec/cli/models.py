@@ -1,0 +1,42 @@
+"""sccodec models"""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from sccodec.cli import border
+
+
+@click.command("models")
+@border.json_option
+@border.border
+def command(as_json):
+    """List installed models: id, digest, layers, what they were trained on."""
+    from sccodec.profiles.registry import installed
+
+    models = installed()
+    for model in models:
+        size = sum(p.stat().st_size for p in model.folder.iterdir() if p.is_file())
+        facts = {
+            "id": model.id,
+            "profile": model.profile,
+            "digest": model.digest,
+            "bytes": size,
+            "layers": [
+                {"name": plan.name, "purpose": plan.purpose, "latents": plan.latents}
+                for plan in model.layers
+            ],
+            "trained": model.about["trained"],
+            "folder": str(model.folder),
+        }
+        if as_json:
+            click.echo(json.dumps(facts))
+            continue
+        layers = ", ".join(f"{plan.name} ({plan.latents} latents)" for plan in model.layers)
+        click.echo(f"{model.id}  {model.digest[:16]}  {model.profile}  {size} bytes")
+        click.echo(f"    layers: {layers}")
+        for key, value in model.about["trained"].items():
+            click.echo(f"    {key}: {value}")
+    return 0 if models else 3

@@ -1,0 +1,58 @@
+"""sccodec train"""
+
+from __future__ import annotations
+
+import click
+
+from sccodec.cli import border
+from sccodec.errors import BadRequest
+
+
+def need_torch() -> None:
+    """Raises BadRequest with the cure if the [train] extra is not installed."""
+    try:
+        import onnx  # noqa: F401
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise BadRequest(
+            f"training needs {error.name}, which is not installed",
+            hint="pip install 'sccodec[train]'",
+        ) from None
+
+
+@click.command("train")
+@click.argument("recipe")
+@click.option("--data", required=True, metavar="DIR", help="Folder of the recipe's tar files.")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="DIR",
+    help="Run folder: last.pt, best.pt, log.jsonl. An existing run is resumed.",
+)
+@click.option("--cache", metavar="DIR", help="Decoded pictures; default DIR/cache of the run.")
+@click.option("--init", metavar="CHECKPOINT", help="Start a new run from these weights.")
+@click.option("--max-minutes", type=float, metavar="M", help="Stop after so long.")
+@click.option("--max-steps", type=int, metavar="N", help="In place of the recipe's steps.")
+@click.option("--device", default="auto", show_default=True, metavar="cpu|cuda|auto")
+@border.border
+def command(recipe, data, output, cache, init, max_minutes, max_steps, device):
+    """Train a model from a RECIPE: a name that ships with sccodec, or a .toml file.
+
+    Needs the [train] extra. Validation figures go to stderr and to log.jsonl.
+    """
+    need_torch()
+    from dataclasses import replace
+    from pathlib import Path
+
+    import torch
+
+    from sccodec.train.loop import Run, read_recipe
+
+    plan = read_recipe(recipe)
+    if max_steps is not None:
+        plan = replace(plan, steps=max_steps)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    run = Run(plan, data, output, cache or Path(output) / "cache", device, init)
+    run.train(max_minutes, say=lambda line: click.echo(line, err=True))

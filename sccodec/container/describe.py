@@ -1,0 +1,94 @@
+"""What `info` says of a file: plain values whose sizes add up to the file."""
+
+from __future__ import annotations
+
+from sccodec.container import layout
+from sccodec.container.reader import Reader
+from sccodec.container.rules import tile_grid
+
+MODALITIES = ("picture", "video", "tensor")
+
+
+def describe(reader: Reader) -> dict:
+    """Everything known without decoding, ready for JSON.
+
+    bytes = the sum over `layers` of bytes + the sum over `metadata` + overhead_bytes; the last
+    is signature, header, directory, chunk heads and checksums.
+    """
+    header = reader.header
+    total = reader.structure()[-1][1] + reader.structure()[-1][2]
+    pixels = header.width * header.height * header.frames
+    metadata = {chunk.type: len(chunk.payload) for chunk in reader.chunks}
+    layers = [_layer(reader, layer, pixels) for layer in header.layers]
+    payload = sum(layer.bytes for layer in header.layers) + sum(metadata.values())
+    columns, rows = tile_grid(header.width, header.height, header.tile_size)
+    return {
+        "name": reader.name,
+        "version": header.version,
+        "modality": MODALITIES[header.modality]
+        if header.modality < len(MODALITIES)
+        else str(header.modality),
+        "width": header.width,
+        "height": header.height,
+        "channels": header.channels,
+        "alpha": "ALPH" in metadata,
+        "bit_depth": header.bit_depth,
+        "frames": header.frames,
+        "bytes": total,
+        "bpp": round(8 * total / pixels, 6),
+        "model": header.model,
+        "digest": header.digest.hex(),
+        "tile_size": header.tile_size,
+        "tile_columns": columns,
+        "tile_rows": rows,
+        "total_layers": header.total_layers,
+        "layers": layers,
+        "metadata": metadata,
+        "overhead_bytes": total - payload,
+    }
+
+
+def _layer(reader: Reader, layer: layout.LayerEntry, pixels: int) -> dict:
+    entries = reader.tiles[layer.index]
+    known = layer.quality != layout.QUALITY_UNKNOWN
+    return {
+        "index": layer.index,
+        "name": layer.name,
+        "purpose": layer.purpose_name,
+        "needs": list(layer.needed),
+        "bytes": layer.bytes,
+        "bpp": round(8 * layer.bytes / pixels, 6),
+        "step": layer.step,
+        "step_size": round(2 ** ((layer.step - 256) / 32), 4),
+        "tiles": layer.tiles,
+        "tiles_present": sum(entry.present for entry in entries),
+        "psnr": layer.quality / 100 if known else None,
+    }
+
+
+def table(facts: dict) -> str:
+    """The same for people: one line a layer, the last line is the file."""
+    picture = f"{facts['width']}x{facts['height']}, {facts['channels']} x {facts['bit_depth']} bit"
+    if facts["alpha"]:
+        picture += ", alpha"
+    lines = [
+        f"{facts['name']}: {picture}, model {facts['model']} ({facts['digest']}), "
+        f"{facts['tile_columns']}x{facts['tile_rows']} tiles",
+        f"{'layer':<16}{'bytes':>10}{'share':>8}{'bpp':>9}{'step':>6}{'PSNR':>8}",
+    ]
+
+    def line(name: str, size: int, step: object = "", psnr: str = "") -> str:
+        share = size / facts["bytes"]
+        bpp = facts["bpp"] * share
+        return f"{name:<16}{size:>10}{share:>8.1%}{bpp:>9.4f}{step:>6}{psnr:>8}"
+
+    for layer in facts["layers"]:
+        psnr = "" if layer["psnr"] is None else f"{layer['psnr']:.2f}"
+        name = layer["name"]
+        if layer["tiles_present"] < layer["tiles"]:
+            name += f" {layer['tiles_present']}/{layer['tiles']}"
+        lines.append(line(name, layer["bytes"], layer["step"], psnr))
+    lines += [line(kind, size) for kind, size in facts["metadata"].items()]
+    lines.append(line("container", facts["overhead_bytes"]))
+    lines.append(line("file", facts["bytes"]))
+    return "\n".join(lines)
