@@ -179,6 +179,22 @@ def each_file(
     return worst
 
 
+MANY_TILES = 8  # below this, progress is not worth a line
+
+
+def progress(name: str) -> Callable[[int, int], None] | None:
+    """Shows the tiles of one file on a terminal's stderr; None where nobody watches."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(done: int, tiles: int) -> None:
+        if tiles >= MANY_TILES:
+            end = "\r" if done < tiles else "\r\033[K"
+            click.echo(f"{name}: {done} of {tiles} tiles{end}", err=True, nl=False)
+
+    return show
+
+
 # Options that several commands share.
 force_option = click.option("-f", "--force", is_flag=True, help="Replace existing output.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Results as JSON on stdout.")

@@ -56,7 +56,12 @@ def command(inputs, output, kind, layers, region, allow_partial, size_limit, job
         form = kind or ("png" if target == border.STREAM else guess_format(target))
         with border.open_input(source, size_limit, allow_partial) as reader:
             picture, report = image.decode(
-                reader, layers, box=region, allow_partial=allow_partial, jobs=jobs
+                reader,
+                layers,
+                box=region,
+                allow_partial=allow_partial,
+                jobs=jobs,
+                progress=border.progress(source),
             )
             size = reader.size
         with border.open_output(target, force) as out:

@@ -81,7 +81,7 @@ def command(
         picture = read(border.read_input(source), name=source)
         for note in picture.notes:
             click.echo(f"sccodec: {source}: {note}", err=True)
-        data = image.encode(picture, settings, model)
+        data = image.encode(picture, settings, model, border.progress(source))
         with border.open_output(target, force) as out:
             out.write(data)
         bpp = 8 * len(data) / (picture.width * picture.height)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from sccodec.codecs.canvas import Latents
-from sccodec.codecs.tiles import Box, Grid, choose_tile, each, region, up_to
+from sccodec.codecs.tiles import Box, Grid, Progress, choose_tile, each, region, up_to
 from sccodec.container import layer_selection, layout, writer
 from sccodec.container.reader import Reader
 from sccodec.entropy.tables import STEPS
@@ -63,11 +63,19 @@ class Settings:
             raise BadRequest(f"step index {self.step} is not within 0..{STEPS - 1}")
 
 
+DEFAULTS = Settings()
+
+
 # -- encode --------------------------------------------------------------------------------
 
 
-def encode(picture: Picture, settings: Settings = Settings(), model: Model | None = None) -> bytes:
-    """A picture -> the bytes of an .scc file.
+def encode(
+    picture: Picture,
+    settings: Settings = DEFAULTS,
+    model: Model | None = None,
+    progress: Progress | None = None,
+) -> bytes:
+    """A picture -> the bytes of an .scc file; `progress` is told of coded tiles.
 
     Raises BadRequest for settings that cannot be met, and CodecError if this machine could not
     read back what it is about to write.
@@ -84,7 +92,7 @@ def encode(picture: Picture, settings: Settings = Settings(), model: Model | Non
     frame = _frame(picture, grid, model, settings)
     step = _choose_step(coder, frame, settings, picture)
     while True:
-        data = _write(frame, coder, step, settings.jobs, picture)
+        data = _write(frame, coder, step, settings.jobs, picture, progress)
         if settings.max_bytes is None or len(data) <= settings.max_bytes:
             return data
         if step >= coder.range[1]:
@@ -148,7 +156,7 @@ class _TileCoder:
         """Payload bits of all layers and tiles at a step index; nothing is coded."""
 
         def count(tile: int) -> float:
-            total, seen = 0.0, []
+            total, seen = 0.0, {}
             for layer in self.layers(tile):
                 bits, coded = quantize.count_bits(
                     self.model.priors[layer],
@@ -156,17 +164,17 @@ class _TileCoder:
                     self.step(tile, step),
                     _below(self.model, layer, seen),
                 )
-                seen.append(coded.seen)
+                seen[layer] = coded.seen
                 total += 8 * math.ceil(bits / 32 + 0.5) * 4  # payloads are whole words
             return total
 
         return sum(each(count, range(len(self.grid)), jobs))
 
-    def code(self, step: int, jobs: int):
+    def code(self, step: int, jobs: int, progress: Progress | None):
         """[(payload, latents) of each layer] of each tile; None for a layer left out."""
 
         def work(tile: int):
-            parts, seen = [], []
+            parts, seen = [], {}
             for layer in self.layers(tile):
                 payload, coded = quantize.encode(
                     self.model.priors[layer],
@@ -175,14 +183,14 @@ class _TileCoder:
                     self.step(tile, step),
                     _below(self.model, layer, seen),
                 )
-                seen.append(coded.seen)
+                seen[layer] = coded.seen
                 parts.append((payload, coded.latent))
             return parts + [None] * (len(self.model.layers) - len(parts))
 
-        return each(work, range(len(self.grid)), jobs)
+        return each(work, range(len(self.grid)), jobs, progress)
 
 
-def _below(model: Model, layer: int, seen: list[np.ndarray]) -> np.ndarray | None:
+def _below(model: Model, layer: int, seen: dict[int, np.ndarray]) -> np.ndarray | None:
     """What the prior of a layer sees of the layers that it needs."""
     needs = model.layers[layer].needs
     return np.concatenate([seen[i] for i in needs]) if needs else None
@@ -255,9 +263,9 @@ def _choose_step(coder: _TileCoder, frame, settings: Settings, picture: Picture)
     return step
 
 
-def _write(frame, coder: _TileCoder, step: int, jobs: int, picture: Picture) -> bytes:
+def _write(frame, coder: _TileCoder, step: int, jobs: int, picture: Picture, progress) -> bytes:
     header, chunks = frame
-    coded = coder.code(step, jobs)
+    coded = coder.code(step, jobs, progress)
     quality = _measure(coder, coded, step, picture)
     tiles, payloads, layers = {}, {}, []
     for n, layer in enumerate(header.layers):
@@ -314,6 +322,7 @@ def decode(
     allow_partial: bool = False,
     jobs: int = 1,
     model: Model | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Picture, Report]:
     """An open .scc file -> a picture, from the layers asked for and those that they need.
 
@@ -330,6 +339,10 @@ def decode(
         raise Damaged(
             f"{reader.name}: {header.total_layers} layers, model {model.id} has {len(model.layers)}"
         )
+    chain = [*model.layers[top].needs, top]
+    for n in reversed(chain):
+        if header.layer(n).needed != model.layers[n].needs:
+            raise Damaged(f"{reader.name}: layer {n} does not need the layers that its model says")
     grid = Grid(header.width, header.height, header.tile_size)
     whole = (0, 0, header.width, header.height)
     wanted = region(box or whole, header.width, header.height)
@@ -342,13 +355,17 @@ def decode(
     ).grown(head.halo, grid.canvas)
     report = Report()
     latents = Latents(model, window)
-    chain = [n for n in range(top) if header.layer(top).needs >> n & 1] + [top]
+
+    def unusable(n: int, tile: int, message: str) -> None:
+        report.damaged.append({"layer": header.layer(n).name, "tile": tile, "message": message})
 
     def work(tile: int) -> None:
-        seen: list[np.ndarray] = []
+        seen: dict[int, np.ndarray] = {}
         for n in chain:
             entry = reader.tiles[n][tile]
             if not entry.present:
+                if not model.layers[n].needs:
+                    unusable(n, tile, "absent, and no lower layer stands in for it")
                 break  # what lies above needs this layer too
             step = header.layer(n).step + entry.step_offset
             try:
@@ -356,14 +373,12 @@ def decode(
             except Damaged as error:
                 if not allow_partial:
                     raise
-                report.damaged.append(
-                    {"layer": header.layer(n).name, "tile": tile, "message": str(error)}
-                )
+                unusable(n, tile, str(error))
                 break
-            seen.append(coded.seen)
+            seen[n] = coded.seen
             latents.put(n, grid.latents(tile), coded.latent, step)
 
-    each(work, grid.touching(window), jobs)
+    each(work, grid.touching(window), jobs, progress)
     report.damaged.sort(key=lambda d: (d["tile"], d["layer"]))
     shape = Picture(np.zeros((1, 1, header.channels), f"u{header.bit_depth // 8}"))
     pixels = latents.pixels(top, wanted, shape)

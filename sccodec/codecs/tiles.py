@@ -130,10 +130,21 @@ def choose_tile(width: int, height: int, wanted: int | None, region_of_interest:
     return DEFAULT_TILE
 
 
-def each(work: Callable, items: Iterable, jobs: int) -> list:
+Progress = Callable[[int, int], None]  # told (items done, items in all)
+
+
+def each(work: Callable, items: Iterable, jobs: int, progress: Progress | None = None) -> list:
     """[work(item) for item in items], on `jobs` threads, in the order of the items."""
-    items = list(items)
+    items, results = list(items), []
+
+    def collect(finished: Iterable) -> list:
+        for result in finished:
+            results.append(result)
+            if progress is not None:
+                progress(len(results), len(items))
+        return results
+
     if jobs <= 1 or len(items) <= 1:
-        return [work(item) for item in items]
+        return collect(map(work, items))
     with ThreadPoolExecutor(jobs) as pool:
-        return list(pool.map(work, items))
+        return collect(pool.map(work, items))

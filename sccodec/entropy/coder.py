@@ -17,10 +17,13 @@ from sccodec.entropy.tables import TOTAL, Tables
 from sccodec.errors import Damaged
 
 try:
-    from constriction.stream.model import Categorical
-    from constriction.stream.stack import AnsCoder
+    import constriction
 except ImportError:  # no wheel for this machine: slower, the same bytes
     AnsCoder = None
+else:
+    # Its submodules are attributes of the extension and cannot be imported by name.
+    AnsCoder = constriction.stream.stack.AnsCoder
+    Categorical = constriction.stream.model.Categorical
 
 LARGEST = 1 << 20  # symbols beyond +-LARGEST are clamped by the encoder, refused by the decoder
 _WIDTHS, _BYTE, _SIGN = 32, 256, 2  # alphabets of an escape, all equally likely
@@ -57,7 +60,7 @@ class Models:
 
 def _groups(index: np.ndarray):
     """(order, [(table, begin, end)]): positions sorted by table index, and each table's run."""
-    order = np.argsort(index, kind="stable")
+    order = np.argsort(index.astype(np.uint16), kind="stable")  # 16 bits: a radix sort
     sorted_index = index[order]
     cuts = np.flatnonzero(np.diff(sorted_index)) + 1
     begins = [0, *cuts.tolist()] if len(index) else []
@@ -101,6 +104,8 @@ def _pop_escape(coder, uniform, reach: int) -> int:
     rest = 0
     for _ in range((width + 7) // 8):
         rest = rest << 8 | int(coder.decode(uniform[_BYTE], 1)[0])
+    if rest >> width:
+        raise Damaged("an escaped symbol is longer than its width")
     size = reach + (1 << width) + rest
     return -size if negative else size
 

@@ -46,6 +46,8 @@ class Tables:
 
     def __post_init__(self):
         sizes = 2 * self.reach.astype(np.int64) + 2
+        if self.per_octave < 1 or (1 << ACTIVATION_BITS) % self.per_octave:
+            raise WrongModel(f"model: {self.per_octave} tables an octave do not divide 2^8")
         if self.reach.min(initial=1) < 1 or sizes.sum() != len(self.counts) or not len(sizes):
             raise WrongModel("model: table sizes do not match their entries")
         starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])

@@ -48,6 +48,18 @@ class Coded:
     seen: np.ndarray
 
 
+def _shift(array: np.ndarray) -> np.ndarray:
+    """Shifts for which every mean stays a multiple of 2^-12, and far below 2^53."""
+    if array.size and not 0 <= array.min() <= array.max() <= 16:
+        raise ValueError("shift")
+    return array.astype(np.int32)
+
+
+def _power(exponent: np.ndarray) -> np.ndarray:
+    """2^exponent; ldexp is exact everywhere, exp2 need not be."""
+    return np.ldexp(1.0, exponent)
+
+
 class LayerPrior:
     """The exact networks of one layer, from the integer arrays of a model's `prior.npz`.
 
@@ -65,6 +77,10 @@ class LayerPrior:
             ) from None
 
     def _build(self, arrays: dict[str, np.ndarray], lower: int) -> None:
+        for name, array in arrays.items():
+            if array.dtype.kind not in "iu":
+                raise ValueError(f"{name} is {array.dtype}, not integer")
+
         def pointwise(name: str, leaky: bool) -> Pointwise:
             return Pointwise(arrays[f"{name}.weight"], arrays[f"{name}.bias"], leaky)
 
@@ -76,7 +92,9 @@ class LayerPrior:
         if lower:
             self.lower_mix = pointwise("lower_mix", True)
             self.lower_spread = depthwise("lower_spread")
-            self.lower_scale = np.exp2(-arrays["lower_shift"].astype(np.float64) - _FINE)
+            self.lower_scale = _power(-_shift(arrays["lower_shift"]) - _FINE)
+            if len(self.lower_scale) != lower:
+                raise ValueError("lower_shift")
         self.join = pointwise("join", True)
         self.pattern = arrays["pattern"].astype(np.int64)
         self.contexts = [
@@ -88,10 +106,10 @@ class LayerPrior:
             )
             for k in range(int(self.pattern.max()) + 1)
         ]
-        shift = arrays["shift"].astype(np.float64)
+        shift = _shift(arrays["shift"])
         self.latents = len(shift)
-        self.scale = np.exp2(-shift - _FINE)[:, None, None]  # 2^-12 units -> activations
-        self.mean_scale = np.exp2(shift + _FINE)[:, None, None]  # activations -> 2^-12 units
+        self.scale = _power(-shift - _FINE)[:, None, None]  # 2^-12 units -> activations
+        self.mean_scale = _power(shift + _FINE)[:, None, None]  # activations -> 2^-12 units
         self.hyper_mean = arrays["hyper_mean"].astype(np.float64)
         self.hyper_log2 = arrays["hyper_log2"].astype(np.float64)
         self.hyper = len(self.hyper_mean)
@@ -99,6 +117,8 @@ class LayerPrior:
         self.offsets = arrays["offsets"].astype(np.float64) / (1 << OFFSET_BITS)
         if len(self.hyper_steps) != STEPS or len(self.offsets) != len(self.tables):
             raise ValueError("hyper_steps or offsets")
+        if self.hyper_steps.min() < 0 or self.hyper_steps.max() >= STEPS:
+            raise ValueError("hyper_steps")
 
     def rounds(
         self, height: int, width: int, step_index: int, lower: np.ndarray | None
@@ -119,7 +139,8 @@ class LayerPrior:
             :, min((step_index + OFFSET_EVERY // 2) // OFFSET_EVERY, self.offsets.shape[1] - 1)
         ]
         for k, (spread, mix, think, leave) in enumerate(self.contexts):
-            known = np.concatenate([spread(unit), features])
+            known = spread(unit) if k else spread.of_zeros(height, width)
+            known = np.concatenate([known, features])
             out = leave(think(mix(known)))
             now = turns == k
             mean = (out[: self.latents] * self.mean_scale)[now]
@@ -132,8 +153,8 @@ class LayerPrior:
             shrunk = q - np.sign(q) * offsets[index]
             latent[now] = (shrunk * step + mean) / (1 << STEP_BITS)
             if k + 1 < len(self.contexts):
+                # Latents not coded yet are zero in `seen`, so they are zero here.
                 unit = np.clip(np.floor(seen * self.scale + 0.5), -LIMIT, LIMIT)
-                unit[turns > k] = 0  # not coded yet; a rounded zero is zero anyway
         return Coded(latent, seen)
 
     def _hyper(self, height: int, width: int, step_index: int):

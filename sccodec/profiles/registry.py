@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -56,6 +58,7 @@ class Model:
                     hint="a newer sccodec reads it",
                 )
             self.id: str = self.about["id"]
+            self.about["analysis"], self.about["steps"], self.about["tables"]  # all are needed
             self.profile: str = self.about["profile"]
             self.layers = tuple(
                 LayerPlan(**{**layer, "needs": tuple(layer["needs"])})
@@ -79,7 +82,7 @@ class Model:
         try:
             with np.load(self.folder / "prior.npz", allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive.files}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
             raise WrongModel(f"model {self.id}: prior.npz cannot be read: {error}") from None
 
     @cached_property

@@ -56,7 +56,7 @@ def _members(path: Path):
                 yield member.name, handle.read()
 
 
-def load(sources: list[str | Path], cache: str | Path, smallest: int = 128) -> Crops:
+def load(sources: list[str | Path], cache: str | Path, smallest: int = 64) -> Crops:
     """Decode tars or folders of pictures once and map the result.
 
     Pictures with a side under `smallest` pixels are left out. The cache is keyed by the

@@ -1,0 +1,164 @@
+"""A tiny model through the whole life of a model: train, resume, export, encode, decode."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+torch = pytest.importorskip("torch", reason="training needs the [train] extra")
+pytest.importorskip("onnx", reason="export needs the [train] extra")
+
+from sccodec.cli import cli
+from sccodec.errors import BadRequest
+from sccodec.train import data, loop
+from sccodec.train.loss import rate_distortion
+from sccodec.train.model import Coded, PictureModel, load, start
+from sccodec.train.networks import Shape
+
+TINY = Shape(
+    base=6, enhancement=10, hyper=(2, 3), wide8=6, wide16=8, analysis8=1, analysis16=1,
+    synthesis8=1, synthesis16=1, base_wide=6, base_bricks=1, prior_wide=(6, 8), context_steps=2,
+)  # fmt: skip
+
+RECIPE = """
+name = "tiny"
+sources = ["train.tar"]
+validation = ["val"]
+steps = 3
+batch = 2
+crop = 64
+validate_crops = 1
+validate_at = [2.0, 8.0]
+[network]
+base = 6
+enhancement = 10
+hyper = [2, 3]
+wide8 = 6
+wide16 = 8
+analysis8 = 1
+analysis16 = 1
+synthesis8 = 1
+synthesis16 = 1
+base_wide = 6
+base_bricks = 1
+prior_wide = [6, 8]
+"""
+
+
+def scene(seed: int, size: int = 96) -> np.ndarray:
+    """A smooth gradient with a bright disc and a little noise, (size, size, 3) uint8."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size] / size
+    plane = np.stack([x, y, (x + y) / 2], -1) * random.uniform(80, 200, 3)
+    disc = ((x - random.random()) ** 2 + (y - random.random()) ** 2 < 0.05)[..., None] * 50
+    return np.clip(plane + disc + random.normal(0, 3, plane.shape), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A data folder with a tar to train on and a folder to validate on, and a recipe."""
+    root = tmp_path_factory.mktemp("data")
+    (root / "val").mkdir()
+    Image.fromarray(scene(99)).save(root / "val" / "held_out.png")
+    with tarfile.open(root / "train.tar", "w") as tar:
+        for n in range(4):
+            Image.fromarray(scene(n)).save(root / f"{n}.png")
+            tar.add(root / f"{n}.png", f"{n}.png")
+    (root / "tiny.toml").write_text(RECIPE)
+    return root
+
+
+def run(*arguments):
+    result = CliRunner().invoke(cli, [str(a) for a in arguments])
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def test_a_run_is_validated_resumed_exported_and_codes_pictures(folder, tmp_path, monkeypatch):
+    out, models = tmp_path / "run", tmp_path / "models"
+    train = ("train", folder / "tiny.toml", "--data", folder, "-o", out, "--device", "cpu")
+    run(*train)
+    assert load(out / "last.pt")[1]["step"] == 3
+    run(*train, "--max-steps", 5)
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [entry["at_step"] for entry in log] == [3, 5]
+    assert all(point["bpp"] > 0 for entry in log for point in entry["points"])
+    export = ("export", out / "best.pt", "--recipe", folder / "tiny.toml", "--data", folder)
+    result = run(*export, "-o", models / "life-1", "--id", "life-1", "--cache", tmp_path / "cache")
+    rows = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+    assert [row["step"] for row in rows] == [2.0, 8.0]
+    assert all(abs(row["cost"]) < 0.02 for row in rows)  # few bits, so a bit weighs much
+    monkeypatch.setenv("SCCODEC_MODELS", str(models))
+    picture, coded = tmp_path / "picture.png", tmp_path / "picture.scc"
+    Image.fromarray(scene(7)).save(picture)
+    run("encode", picture, "--profile", "life-1", "--step", 240, "-o", coded)
+    run("decode", coded, "-o", tmp_path / "decoded.png")
+    decoded = np.asarray(Image.open(tmp_path / "decoded.png")).astype(float)
+    assert np.abs(decoded - scene(7)).mean() < 8
+
+
+def test_a_resumed_run_goes_on_with_the_same_weights(folder, tmp_path):
+    recipe = loop.read_recipe(folder / "tiny.toml")
+    first = loop.Run(recipe, folder, tmp_path / "run", tmp_path / "cache", "cpu")
+    first.train(say=lambda line: None)
+    second = loop.Run(recipe, folder, tmp_path / "run", tmp_path / "cache", "cpu")
+    assert second.step == first.step and second.best == first.best
+    for name, value in first.model.state_dict().items():
+        assert torch.equal(value, second.model.state_dict()[name]), name
+
+
+def test_the_linear_path_alone_is_near_orthonormal(folder, tmp_path):
+    """With every band kept, pixels survive the untrained model at a fine step."""
+    torch.manual_seed(0)
+    shape = Shape(**{**TINY.__dict__, "base": 48, "enhancement": 720})
+    model = PictureModel(shape).eval()
+    start(model, data.load([folder / "train.tar"], tmp_path, smallest=64))
+    x = torch.from_numpy(scene(3, 64)).permute(2, 0, 1)[None].float() - 128
+    fine = torch.full((1, 1, 1, 1), -4.0)
+    coded = model(x, fine, fine)
+    assert (coded.full - x).abs().max() < 1.0
+    assert (coded.base - x).square().mean() > 10 * (coded.full - x).square().mean()
+
+
+def test_the_loss_follows_the_law_of_the_paper():
+    """lambda = 0.18 / step^2: 0.18 at step 1, 0.0018 at step 10."""
+    x = torch.zeros(2, 3, 8, 8)
+    coded = Coded(base=x, full=x + 2, base_bits=torch.zeros(2), enhancement_bits=torch.zeros(2))
+    log2_step = torch.tensor([1.0, 10.0]).log2()[:, None, None, None]
+    terms = rate_distortion(x, coded, log2_step, base_weight=0.1)
+    assert torch.allclose(terms.loss, torch.tensor([0.18 * 4, 0.0018 * 4]))
+
+
+def test_absent_enhancement_counts_as_a_base(folder, tmp_path):
+    x = torch.ones(1, 3, 64, 64)
+    coded = Coded(base=x + 1, full=x + 1, base_bits=torch.ones(1), enhancement_bits=torch.ones(1))
+    at, absent = torch.zeros(1, 1, 1, 1), torch.tensor([True])
+    with_it = rate_distortion(x, coded, at, 0.1).loss
+    without = rate_distortion(x, coded, at, 0.1, absent).loss
+    assert without < with_it
+
+
+def test_unknown_recipe_keys_and_missing_data_are_named(folder, tmp_path):
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text('name = "wrong"\nspeed = 3\n')
+    with pytest.raises(BadRequest, match="unknown keys speed"):
+        loop.read_recipe(wrong)
+    with pytest.raises(BadRequest, match="no recipe nonsense"):
+        loop.read_recipe("nonsense")
+    with pytest.raises(BadRequest, match=r"not found: .*nowhere\.tar"):
+        data.load([tmp_path / "nowhere.tar"], tmp_path)
+
+
+def test_crops_are_cached_and_cut_inside_the_pictures(folder, tmp_path):
+    crops = data.load([folder / "train.tar"], tmp_path, smallest=64)
+    again = data.load([folder / "train.tar"], tmp_path, smallest=64)
+    assert len(crops) == len(again) == 4
+    assert np.array_equal(crops[2], scene(2))
+    batch = next(data.Batches(crops, 3, 64, "cpu", seed=1))
+    assert batch.shape == (3, 3, 64, 64)
+    assert 0 <= batch.min() and batch.max() <= 255
