@@ -1,8 +1,9 @@
 """Finds, checks and loads trained models: a folder each, `models/<id>/`.
 
 A model folder holds `model.json` (what it is), `prior.npz` (integers of the entropy model)
-and `.onnx` graphs. Its digest is a SHA-256 over all its files; files name the digest that they
-were written with, so a model is never mistaken for another of the same name.
+and `.onnx` graphs; `weights.npz`, if it is there, is only for training to go on from. The
+digest is a SHA-256 over all but the last; an .scc file names the digest that it was written
+with, so a model is never mistaken for another of the same name.
 """
 
 from __future__ import annotations
@@ -69,10 +70,10 @@ class Model:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the names and contents of all files of the folder, in hexadecimal."""
+        """SHA-256 of the names and contents of all files that coding needs, in hexadecimal."""
         whole = hashlib.sha256()
         for path in sorted(self.folder.iterdir()):
-            if path.suffix in (".json", ".npz", ".onnx"):
+            if path.name in ("model.json", "prior.npz") or path.suffix == ".onnx":
                 content = hashlib.sha256(path.read_bytes()).hexdigest()
                 whole.update(f"{content}  {path.name}\n".encode())
         return whole.hexdigest()

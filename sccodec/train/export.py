@@ -22,7 +22,7 @@ from sccodec.latents.quantize import Analysed
 from sccodec.profiles.registry import FORMAT, Model
 from sccodec.train import onnx_graphs
 from sccodec.train.data import Crops
-from sccodec.train.model import PictureModel
+from sccodec.train.model import PictureModel, save_weights
 from sccodec.train.prior import SMALLEST_LOG2, TABLES_PER_OCTAVE, Prior, Quantiser
 
 LARGEST_LOG2 = 8.0
@@ -120,6 +120,11 @@ def export(
         both = {**prior_arrays(prior), **step_arrays(entropy.quantiser)}
         arrays.update({f"{layer}.{key}": value for key, value in both.items()})
     np.savez_compressed(folder / "prior.npz", **arrays)
+    switches = {
+        "offsets": entropy.quantiser.offsets,
+        "hyper_steps": entropy.quantiser.hyper_steps,
+    }
+    save_weights(folder / "weights.npz", model, quantiser=switches, **trained)
     about = {
         "format": FORMAT,
         "id": name,

@@ -7,7 +7,7 @@ import json
 import math
 import time
 import tomllib
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +45,6 @@ class Recipe:
     absent: float = 0.06
     validate_at: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
     validate_crops: int = 24
-    extra: dict = field(default_factory=dict)
 
 
 def read_recipe(name: str | Path) -> Recipe:
@@ -72,6 +71,13 @@ def _tuple(value):
     return tuple(value) if isinstance(value, list) else value
 
 
+def _check_shape(found: Shape, wanted: Shape, path) -> None:
+    """Raises BadRequest if a checkpoint is of another network than the recipe's."""
+    for name, value in asdict(wanted).items():
+        if getattr(found, name) != value:
+            raise BadRequest(f"{path}: {name} is {getattr(found, name)}, the recipe's is {value}")
+
+
 class Run:
     """One training run in a folder: `last.pt` to resume, `best.pt` to export, `log.jsonl`."""
 
@@ -87,6 +93,7 @@ class Run:
         resume = last if last.exists() else init
         if resume is not None:
             self.model, state = load(resume)
+            _check_shape(self.model.shape, recipe.network, resume)
         else:
             self.model, state = PictureModel(recipe.network, recipe.offsets, recipe.hyper_steps), {}
             start(self.model, self.crops)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -122,10 +124,32 @@ def save(path, model: PictureModel, **more) -> None:
 
 
 def load(path) -> tuple[PictureModel, dict]:
-    """Reads a checkpoint: the model, and everything else that was saved with it."""
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    """Reads a checkpoint: the model, and everything else that was saved with it.
+
+    `path` is a run's .pt file, or the `weights.npz` of a model folder (float16 weights alone).
+    """
+    path = Path(path)
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as archive:
+            state = json.loads(str(archive["about"]))
+            names = [name for name in archive.files if name != "about"]
+            weights = {name: torch.from_numpy(archive[name].astype(np.float32)) for name in names}
+    else:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        weights = state.pop("model")
     shape = Shape(**{k: tuple(v) if isinstance(v, list) else v for k, v in state["shape"].items()})
-    quantiser = state.get("quantiser", {})
-    model = PictureModel(shape, **quantiser)
-    model.load_state_dict(state.pop("model"))
+    model = PictureModel(shape, **state.get("quantiser", {}))
+    for name, value in model.state_dict().items():
+        weights[name] = weights[name].to(value.dtype)
+    model.load_state_dict(weights)
     return model, state
+
+
+def save_weights(path, model: PictureModel, **more) -> None:
+    """Writes what training can start from again, at half the size: float16, no optimiser.
+
+    `more` must be fit for JSON and comes back from `load`.
+    """
+    about = json.dumps({"shape": dataclasses.asdict(model.shape), **more})
+    weights = {k: v.cpu().numpy().astype(np.float16) for k, v in model.state_dict().items()}
+    np.savez_compressed(path, about=np.array(about), **weights)

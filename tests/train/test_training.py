@@ -17,7 +17,7 @@ from sccodec.cli import cli
 from sccodec.errors import BadRequest
 from sccodec.train import data, loop
 from sccodec.train.loss import rate_distortion
-from sccodec.train.model import Coded, PictureModel, load, start
+from sccodec.train.model import Coded, PictureModel, load, save_weights, start
 from sccodec.train.networks import Shape
 
 TINY = Shape(
@@ -110,6 +110,24 @@ def test_a_resumed_run_goes_on_with_the_same_weights(folder, tmp_path):
     assert second.step == first.step and second.best == first.best
     for name, value in first.model.state_dict().items():
         assert torch.equal(value, second.model.state_dict()[name]), name
+
+
+def test_exported_weights_start_a_new_run(folder, tmp_path):
+    torch.manual_seed(1)
+    model = PictureModel(TINY, hyper_steps=False)
+    save_weights(tmp_path / "weights.npz", model, quantiser={"hyper_steps": False}, steps=7)
+    again, state = load(tmp_path / "weights.npz")
+    assert state["steps"] == 7 and not again.entropy.quantiser.hyper_steps
+    for name, value in model.state_dict().items():
+        assert torch.allclose(value, again.state_dict()[name], rtol=1e-3, atol=1e-6), name
+
+
+def test_weights_of_another_network_are_refused(folder, tmp_path):
+    other = Shape(**{**TINY.__dict__, "wide8": 12})
+    save_weights(tmp_path / "weights.npz", PictureModel(other))
+    recipe = loop.read_recipe(folder / "tiny.toml")
+    with pytest.raises(BadRequest, match="wide8 is 12, the recipe's is 6"):
+        loop.Run(recipe, folder, tmp_path / "run", tmp_path, "cpu", tmp_path / "weights.npz")
 
 
 def test_the_linear_path_alone_is_near_orthonormal(folder, tmp_path):
