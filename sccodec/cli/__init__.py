@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from sccodec import __version__
 from sccodec.cli import decode, demo, encode, export, extract, info, join, models, train
 
 
+class Group(click.Group):
+    """Usage errors look like all others, and exit with 1, since 2 says that a file is damaged."""
+
+    def main(self, *arguments, standalone_mode: bool = True, **options):
+        if not standalone_mode:
+            return super().main(*arguments, standalone_mode=False, **options)
+        try:
+            sys.exit(super().main(*arguments, standalone_mode=False, **options) or 0)
+        except click.exceptions.Abort:
+            click.echo("sccodec: interrupted", err=True)
+            sys.exit(130)
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message(), err=True)
+        except click.ClickException as error:
+            message = error.format_message()
+            click.echo(f"sccodec: error: {message[:1].lower()}{message[1:].rstrip('.')}", err=True)
+            if isinstance(error, click.UsageError) and error.ctx is not None:
+                click.echo(f"sccodec: hint: {error.ctx.command_path} --help", err=True)
+        sys.exit(1)
+
+
 @click.group(
+    "sccodec",
+    cls=Group,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 done, 1 usage, 2 damaged or partial, 3 unsupported or model missing, "
     "4 over a limit.",
@@ -27,21 +52,5 @@ for module in (encode, decode, extract, join, info, models, demo, train, export)
 
 
 def main() -> None:
-    """The console script: usage errors exit with 1, since 2 says that a file is damaged."""
-    import sys
-
-    try:
-        code = cli.main(standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
-    except click.exceptions.Abort:
-        click.echo("sccodec: interrupted", err=True)
-        sys.exit(130)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        sys.exit(1)
-    except click.ClickException as error:
-        message = error.format_message()
-        click.echo(f"sccodec: error: {message[:1].lower()}{message[1:].rstrip('.')}", err=True)
-        if isinstance(error, click.UsageError) and error.ctx is not None:
-            click.echo(f"sccodec: hint: {error.ctx.command_path} --help", err=True)
-        sys.exit(1)
+    """The console script."""
+    cli()

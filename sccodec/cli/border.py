@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,21 +17,28 @@ import click
 from sccodec.container.reader import Reader, from_stream, open_path
 from sccodec.container.rules import Limits
 from sccodec.container.writer import whole_file
-from sccodec.errors import BadRequest, CodecError
+from sccodec.errors import BadRequest, CodecError, LimitExceeded
 
 STREAM = "-"
 
 
-def complain(error: CodecError | OSError) -> int:
+def explain(error: CodecError | OSError | MemoryError) -> tuple[str, int]:
+    """What an error is called, in lower case and without a full stop, and its exit code."""
+    if isinstance(error, CodecError):
+        return str(error), error.exit_code
+    if isinstance(error, MemoryError):
+        return "out of memory", LimitExceeded.exit_code
+    name = f"{error.filename}: " if error.filename else ""
+    return f"{name}{(error.strerror or str(error)).lower()}", 1
+
+
+def complain(error: CodecError | OSError | MemoryError) -> int:
     """Prints an error and its hint on stderr; returns the exit code that it calls for."""
-    if isinstance(error, OSError):
-        name = f"{error.filename}: " if error.filename else ""
-        click.echo(f"sccodec: error: {name}{(error.strerror or str(error)).lower()}", err=True)
-        return 1
-    click.echo(f"sccodec: error: {error}", err=True)
-    if error.hint:
-        click.echo(f"sccodec: hint: {error.hint}", err=True)
-    return error.exit_code
+    message, code = explain(error)
+    click.echo(f"sccodec: error: {message}", err=True)
+    if hint := getattr(error, "hint", None):
+        click.echo(f"sccodec: hint: {hint}", err=True)
+    return code
 
 
 def border(function: Callable) -> Callable:
@@ -38,12 +46,13 @@ def border(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def command(*arguments, **options):
+        warnings.filterwarnings("ignore", module="PIL")  # its worries are not for our users
         try:
             code = function(*arguments, **options)
         except BrokenPipeError:  # the reader of our output went away: not our failure
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 1
-        except (CodecError, OSError) as error:
+        except (CodecError, OSError, MemoryError) as error:
             code = complain(error)
         except KeyboardInterrupt:
             click.echo("sccodec: interrupted", err=True)
@@ -128,6 +137,10 @@ def output_names(inputs: tuple[str, ...], output: str | None, suffix: str) -> li
     Raises BadRequest if two inputs would share an output, or several were given one file.
     """
     folder = output is not None and (output.endswith(os.sep) or os.path.isdir(output))
+    if inputs.count(STREAM) > 1:
+        raise BadRequest("only one input can be stdin")
+    if folder and STREAM in inputs:
+        raise BadRequest("stdin has no name for a file in a folder", hint="-o FILE gives one")
     if len(inputs) > 1 and output is not None and not folder:
         raise BadRequest(
             f"{len(inputs)} inputs cannot go to one file {output}",
@@ -140,8 +153,10 @@ def output_names(inputs: tuple[str, ...], output: str | None, suffix: str) -> li
         if name == STREAM:
             names.append(STREAM)
             continue
-        path = Path(name).with_suffix(suffix)
-        names.append(str(Path(output) / path.name if output is not None else path))
+        stem, _ = os.path.splitext(name.rstrip(os.sep))
+        names.append(
+            os.path.join(output, os.path.basename(stem) + suffix) if folder else stem + suffix
+        )
     twins = {name for name in names if names.count(name) > 1}
     if twins:
         raise BadRequest(f"several inputs would become {sorted(twins)[0]}")
@@ -151,7 +166,11 @@ def output_names(inputs: tuple[str, ...], output: str | None, suffix: str) -> li
 
 
 def each_file(
-    inputs: tuple[str, ...], outputs: list[str], work: Callable[[str, str], dict], as_json: bool
+    inputs: tuple[str, ...],
+    outputs: list[str],
+    work: Callable[[str, str], dict],
+    as_json: bool,
+    force: bool,
 ) -> int:
     """work(input, output) for every file; a failing file does not stop the rest.
 
@@ -163,10 +182,14 @@ def each_file(
     worst = 0
     for count, (source, target) in enumerate(zip(inputs, outputs, strict=True), 1):
         try:
+            if not force and os.path.isfile(target):  # before the work; whole_file looks again
+                raise BadRequest(f"{target} exists", hint="--force replaces it")
             facts = work(source, target)
-        except (CodecError, OSError) as error:
+        except BrokenPipeError:
+            raise
+        except (CodecError, OSError, MemoryError) as error:
             code = complain(error)
-            facts = {"input": source, "error": str(error), "code": code}
+            facts = {"input": source, "error": explain(error)[0], "code": code}
         else:
             code = facts.pop("code", 0)
             progress = f"[{count}/{len(inputs)}] " if len(inputs) > 1 else ""

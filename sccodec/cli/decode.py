@@ -13,8 +13,9 @@ from sccodec.cli import border
 @click.option(
     "--format",
     "kind",
+    type=click.Choice(["png", "jpeg", "jpg", "webp", "tiff", "tif", "bmp", "ppm"], False),
     metavar="NAME",
-    help="png, jpeg, webp, tiff, bmp, ppm; default: by OUT's name, else png.",
+    help="png, jpeg, webp, tiff, bmp or ppm; default: by OUT's name, else png.",
 )
 @click.option(
     "--layers",
@@ -65,7 +66,9 @@ def command(inputs, output, kind, layers, region, allow_partial, size_limit, job
             )
             size = reader.size
         with border.open_output(target, force) as out:
-            write(picture, out, format=form)
+            notes = write(picture, out, format=form)
+        for note in notes:
+            click.echo(f"sccodec: {source}: {note}", err=True)
         for damage in report.damaged:
             click.echo(f"sccodec: damaged: {damage['message']}", err=True)
         return {
@@ -82,4 +85,4 @@ def command(inputs, output, kind, layers, region, allow_partial, size_limit, job
         }
 
     names = border.output_names(inputs, output, f".{kind or 'png'}")
-    return border.each_file(inputs, names, work, as_json)
+    return border.each_file(inputs, names, work, as_json, force)

@@ -16,9 +16,10 @@ from sccodec.cli import border
 @border.json_option
 @border.border
 def command(output, rate, as_json):
-    """Run the main job on a bundled picture: encode, decode, extract, join.
+    """Run the main job on a bundled picture.
 
-    The files stay in DIR for you to look at; those of an earlier run are replaced.
+    Encodes, extracts, joins and decodes it, and says what each layer costs and gives. The
+    files stay in DIR for you to look at; those of an earlier run are replaced.
     """
     import numpy as np
 

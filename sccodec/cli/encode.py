@@ -94,4 +94,4 @@ def command(
         }
 
     names = border.output_names(inputs, output, ".scc")
-    return border.each_file(inputs, names, work, as_json)
+    return border.each_file(inputs, names, work, as_json, force)

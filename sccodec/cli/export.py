@@ -23,10 +23,10 @@ from sccodec.errors import CodecError
 @click.option("--note", default="", help="Words for `sccodec models`.")
 @border.border
 def command(checkpoint, output, name, recipe, data, cache, note):
-    """Export a CHECKPOINT: round the entropy model to the exact grid, write the model folder.
+    """Export a checkpoint as a model folder.
 
-    Measures what the rounding costs on validation pictures and fails above 0.5 % of the bits.
-    Needs the [train] extra.
+    Rounds the entropy model to the exact grid, measures what the rounding costs on validation
+    pictures and fails above 0.5 % of the bits. Needs the [train] extra.
     """
     need_torch()
     from pathlib import Path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import click
 
@@ -26,12 +27,15 @@ from sccodec.errors import BadRequest
 @border.json_option
 @border.border
 def command(source, output, layers, max_bytes, rest, force, as_json):
-    """Keep some layers of an .scc file; nothing is decoded or encoded again.
+    """Keep some layers of an .scc file.
 
-    `sccodec join OUT OTHER` gives the original back, byte for byte.
+    Nothing is decoded or encoded again; `sccodec join OUT OTHER` gives the original
+    back, byte for byte.
     """
     if layers is not None and max_bytes is not None:
         raise BadRequest("--layers and --max-bytes exclude each other")
+    if rest is not None and os.path.realpath(rest) == os.path.realpath(output):
+        raise BadRequest(f"--rest and -o both name {rest}")
     if as_json and border.STREAM in (output, rest):
         raise BadRequest("--json and the file itself cannot both go to stdout")
     with border.open_input(source) as reader:

@@ -8,6 +8,7 @@ import click
 
 from sccodec.cli import border
 from sccodec.container.describe import describe, table
+from sccodec.errors import BadRequest, CodecError
 
 
 @click.command("info")
@@ -15,16 +16,20 @@ from sccodec.container.describe import describe, table
 @border.json_option
 @border.border
 def command(inputs, as_json):
-    """Say what .scc files hold: canvas, model, layers, sizes that add up.
+    """Say what .scc files hold.
 
-    Reads header and directory only and needs no model. --json prints one object a line.
+    Canvas, model, layers, and sizes that add up to the file. Reads header and directory only
+    and needs no model. --json prints one object a line.
     """
+
+    if inputs.count(border.STREAM) > 1:
+        raise BadRequest("only one input can be stdin")
 
     def show(source: str) -> int:
         try:
             with border.open_input(source) as reader:
                 facts = describe(reader)
-        except (border.CodecError, OSError) as error:
+        except (CodecError, OSError) as error:
             return border.complain(error)
         click.echo(json.dumps(facts) if as_json else table(facts))
         return 0

@@ -19,7 +19,11 @@ from sccodec.errors import BadRequest
 @border.json_option
 @border.border
 def command(inputs, output, force, as_json):
-    """Put layers of one picture back into one file, in any order, byte for byte."""
+    """Put layers back into one file.
+
+    The inputs, in any order, are files with layers of one picture. Joined again, the parts of a
+    file give that file, byte for byte.
+    """
     if as_json and output == border.STREAM:
         raise BadRequest("--json and the file itself cannot both go to stdout")
     if inputs.count(border.STREAM) > 1:

@@ -7,16 +7,25 @@ import json
 import click
 
 from sccodec.cli import border
+from sccodec.errors import WrongModel
 
 
 @click.command("models")
 @border.json_option
 @border.border
 def command(as_json):
-    """List installed models: id, digest, layers, what they were trained on."""
+    """List installed models.
+
+    For each its id, digest, profile and size, its layers, and what it was trained on.
+    """
     from sccodec.profiles.registry import installed
 
     models = installed()
+    if not models:
+        raise WrongModel(
+            "no model is installed",
+            hint="put a model folder below a folder that SCCODEC_MODELS names",
+        )
     for model in models:
         size = sum(p.stat().st_size for p in model.folder.iterdir() if p.is_file())
         facts = {
@@ -39,4 +48,3 @@ def command(as_json):
         click.echo(f"    layers: {layers}")
         for key, value in model.about["trained"].items():
             click.echo(f"    {key}: {value}")
-    return 0 if models else 3

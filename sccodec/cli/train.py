@@ -37,9 +37,10 @@ def need_torch() -> None:
 @click.option("--device", default="auto", show_default=True, metavar="cpu|cuda|auto")
 @border.border
 def command(recipe, data, output, cache, init, max_minutes, max_steps, device):
-    """Train a model from a RECIPE: a name that ships with sccodec, or a .toml file.
+    """Train a model from a recipe.
 
-    Needs the [train] extra. Validation figures go to stderr and to log.jsonl.
+    RECIPE is a name that ships with sccodec, or a .toml file. Needs the [train] extra.
+    Validation figures go to stderr and to log.jsonl.
     """
     need_torch()
     from dataclasses import replace

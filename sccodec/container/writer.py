@@ -159,9 +159,11 @@ def whole_file(path: str | os.PathLike, force: bool = False) -> Iterator[BinaryI
         if os.path.exists(target):
             shutil.copymode(target, part)
         os.replace(part, target)
-    except BaseException:
+    except BaseException as error:
         if os.path.exists(part):
             os.unlink(part)
+        if isinstance(error, OSError) and error.filename == part:
+            error.filename = path  # the name that the caller knows
         raise
 
 

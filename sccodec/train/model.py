@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from sccodec.errors import BadRequest
 from sccodec.train import wavelet
 from sccodec.train.data import Crops
 from sccodec.train.networks import (
@@ -127,8 +128,17 @@ def load(path) -> tuple[PictureModel, dict]:
     """Reads a checkpoint: the model, and everything else that was saved with it.
 
     `path` is a run's .pt file, or the `weights.npz` of a model folder (float16 weights alone).
+    Raises BadRequest if it is neither.
     """
-    path = Path(path)
+    try:
+        return _load(Path(path))
+    except OSError:
+        raise
+    except Exception as error:  # pickle, zip, JSON and PyTorch each have their own
+        raise BadRequest(f"{path} is not a checkpoint of sccodec") from error
+
+
+def _load(path: Path) -> tuple[PictureModel, dict]:
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as archive:
             state = json.loads(str(archive["about"]))

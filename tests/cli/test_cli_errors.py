@@ -1,0 +1,266 @@
+"""Failures on the command line: one line each, a fitting exit code, and nothing half-written."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from PIL import Image
+from shell import flip, listing, run
+
+import sccodec
+from sccodec.cli import border, cli, encode
+
+VECTORS = Path(__file__).parents[2] / "formats" / "vectors"
+TINY = ("--profile", "tiny-1")
+HOSTILE = {
+    "empty": b"",
+    "random": np.random.default_rng(3).bytes(5000),
+    "text": b"no picture, but words\n" * 40,
+    "png head": b"\x89PNG\r\n\x1a\n" + bytes(300),
+    "jpeg head": b"\xff\xd8\xff\xe0" + bytes(range(256)) * 4,
+    "pnm of no size": b"P6\n-1 5\n255\n",
+    "pnm bomb": b"P6\n60000 60000\n255\n",
+    "scc head": b"\x89SCC\r\n\x1a\n" + bytes(300),
+    "scc rubbish": b"\x89SCC\r\n\x1a\nHEAD" + np.random.default_rng(4).bytes(2000),
+}
+
+
+@pytest.fixture(scope="module")
+def scc(tiny_model) -> bytes:
+    pixels = np.random.default_rng(1).integers(0, 256, (64, 128, 3), np.uint8)
+    return sccodec.encode(pixels, profile="tiny-1", tile=64, step=300)
+
+
+@pytest.fixture
+def folder(tmp_path, scc, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("good.scc").write_bytes(scc)
+    Image.fromarray(sccodec.decode(scc)).save("photo.png")
+    return tmp_path
+
+
+# -- exit codes -------------------------------------------------------------------------------
+
+
+def test_0_done(folder):
+    assert run("info", "good.scc").code == 0
+    for option in ("--help", "-h", "--version", "-V"):
+        assert run(option).code == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["transcode"],
+        ["encode"],
+        ["encode", "photo.png", "--nope"],
+        ["encode", "photo.png", "--rate", "much"],
+        ["encode", "photo.png", *TINY, "--rate", "1", "-q", "50"],
+        ["encode", "photo.png", *TINY, "--rate", "nan"],
+        ["encode", "photo.png", *TINY, "--rate", "-1"],
+        ["encode", "photo.png", *TINY, "-q", "101"],
+        ["encode", "photo.png", *TINY, "-q", "nan"],
+        ["encode", "photo.png", *TINY, "--step", "512"],
+        ["encode", "photo.png", *TINY, "--tile", "100"],
+        ["encode", "photo.png", *TINY, "--tile", "-64"],
+        ["encode", "photo.png", *TINY, "--tile", str(2**40)],
+        ["encode", "photo.png", *TINY, "--max-bytes", "0"],
+        ["encode", "photo.png", *TINY, "--max-bytes", "inf"],
+        ["encode", "photo.png", *TINY, "--max-bytes", "20 kB"],
+        ["encode", "photo.png", *TINY, "--roi", "1,2,3"],
+        ["encode", "photo.png", *TINY, "--roi", "1,2,3,4:x"],
+        ["encode", "photo.png", *TINY, "--roi", "1,2,3,4:999"],
+        ["encode", "photo.png", *TINY, "--roi", "500,500,3,4"],
+        ["encode", "photo.png", *TINY, "--metadata", "gps"],
+        ["encode", "photo.png", *TINY, "-j", "0"],
+        ["encode", "photo.png", *TINY, "-j", "many"],
+        ["encode", "photo.png", *TINY, "-o", ""],
+        ["encode", "photo.png", *TINY, "-o", "missing/photo.scc"],
+        ["encode", "missing.png", *TINY],
+        ["encode", ".", *TINY],
+        ["decode", "."],
+        ["decode", "missing.scc"],
+        ["decode", "good.scc", "-o", "photo.xyz"],
+        ["decode", "good.scc", "-o", "photo"],
+        ["decode", "good.scc", "--region", "0,0,0,0", "-o", "a.png"],
+        ["decode", "good.scc", "--region", "a,b,c,d", "-o", "a.png"],
+        ["decode", "good.scc", "--region", f"{10**30},0,1,1", "-o", "a.png"],
+        ["decode", "good.scc", "--layers", "", "-o", "a.png"],
+        ["decode", "good.scc", "--layers", "0", "-o", "a.png"],
+        ["decode", "good.scc", "--layers", "9" * 30, "-o", "a.png"],
+        ["decode", "good.scc", "--size-limit", "-1", "-o", "a.png"],
+        ["info", "."],
+        ["extract", ".", "-o", "a.scc"],
+        ["join", "good.scc", ".", "-o", "a.scc"],
+        ["demo", "-o", "photo.png"],
+        ["train", "no-such-recipe", "--data", ".", "-o", "run"],
+        ["export", "photo.png", "-o", "model", "--id", "x-1", "--data", "."],
+        ["export", "missing.pt", "-o", "model", "--id", "x-1", "--data", "."],
+    ],
+    ids=" ".join,
+)
+def test_1_usage(folder, arguments):
+    before = listing(folder)
+    result = run(*arguments)
+    assert result.code == 1
+    assert listing(folder) == before
+
+
+def test_2_damaged_or_not_ours(folder, scc):
+    Path("bad.scc").write_bytes(flip(scc, layer=0, tile=1))
+    for arguments in (["decode", "bad.scc"], ["info", "photo.png"], ["encode", "good.scc", *TINY]):
+        assert run(*arguments, *(["-f"] if arguments[0] == "encode" else [])).code == 2
+
+
+def test_3_unsupported_or_model_missing(folder, scc, monkeypatch):
+    result = run("encode", "photo.png", "--profile", "video")
+    assert result.code == 3
+    assert "model video is needed and it is not installed; installed: tiny-1" in result.errors[0]
+    _, _, newer = (VECTORS / "unsupported_version_2.vector").read_bytes().partition(b"\n\n")
+    result = run("decode", "-", stdin=newer)
+    assert result.code == 3
+    assert result.hints == ["sccodec: hint: a newer sccodec reads it"]
+    # A model of that name with other weights is another model.
+    other = scc.replace(sccodec.open(scc).header.digest, bytes(8))
+    other = _resealed(other)
+    result = run("decode", "-", stdin=other)
+    assert result.code == 3
+    assert "another model of that name is installed" in result.errors[0]
+    assert run("info", "-", stdin=other).code == 0  # which needs no model
+
+
+def _resealed(data: bytes) -> bytes:
+    """The file with a new checksum of its header."""
+    import zlib
+
+    length = int.from_bytes(data[13:17], "little")
+    crc = zlib.crc32(data[8 : 17 + length]).to_bytes(4, "little")
+    return data[: 17 + length] + crc + data[21 + length :]
+
+
+def test_4_over_a_limit(folder, scc):
+    result = run("decode", "good.scc", "--size-limit", 64 * 128 - 1, "-f")
+    assert result.code == 4
+    assert "pixels: 8192 is above the limit of 8191" in result.errors[0]
+    assert run("decode", "good.scc", "--size-limit", 64 * 128, "-f").code == 0
+    assert run("decode", "good.scc", "--size-limit", 0, "-f").code == 0
+    assert run("encode", "-", *TINY, stdin=HOSTILE["pnm bomb"]).code == 4
+
+
+# -- many files -------------------------------------------------------------------------------
+
+
+def test_a_failing_file_does_not_stop_the_rest(folder):
+    Path("words.png").write_bytes(HOSTILE["text"])
+    inputs = ["words.png", "missing.png", "photo.png"]
+    result = run("encode", *TINY, *inputs, "-o", "out/", "--json")
+    assert result.code == 2  # that of the first failure
+    assert [path.name for path in Path("out").iterdir()] == ["photo.scc"]
+    rows = result.rows()
+    assert [row["input"] for row in rows] == inputs
+    assert [row.get("code") for row in rows] == [2, 1, None]
+    for row, line in zip(rows, result.errors, strict=False):
+        assert line == f"sccodec: error: {row['error']}"
+    Path("words.scc").write_bytes(HOSTILE["random"])
+    result = run("decode", "words.scc", "good.scc", "-o", "out/")
+    assert (result.code, Path("out/good.png").exists()) == (2, True)
+
+
+# -- hostile files ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_inputs_give_one_line_and_no_file(folder, name):
+    Path("x").write_bytes(HOSTILE[name])
+    before = listing(folder)
+    for arguments in (
+        ["encode", "x", *TINY],
+        ["decode", "x"],
+        ["decode", "x", "--allow-partial"],
+        ["info", "x"],
+        ["extract", "x", "-o", "out.scc"],
+        ["join", "x", "good.scc", "-o", "out.scc"],
+        ["join", "good.scc", "x", "-o", "out.scc"],
+    ):
+        result = run(*arguments)
+        assert result.code in (2, 4)
+        assert len(result.errors) == 1
+        assert listing(folder) == before
+        first, *more = arguments
+        again = run(first, *("-" if word == "x" else word for word in more), stdin=HOSTILE[name])
+        assert (again.code, len(again.errors)) == (result.code, 1)
+
+
+def test_every_vector_through_the_command_line(tmp_path):
+    """Payloads of vectors are dummies for a model that nobody has, so none is decoded."""
+    codes = {"ok": 0, "damaged": 2, "not": 2, "unsupported": 3, "limit": 4}
+    vectors = sorted(VECTORS.glob("*.vector"))
+    assert len(vectors) >= 40
+    for vector in vectors:
+        _, _, data = vector.read_bytes().partition(b"\n\n")
+        expected = codes[vector.stem.partition("_")[0]]
+        # `info` reads no payload; decoding ends where the base (1) or the model (3) is missing.
+        assert run("info", "-", stdin=data).code in (expected, 0), vector.stem
+        assert run("decode", "-", stdin=data).code in (expected or 1, 3), vector.stem
+        assert run("extract", "-", "--layers", "all", "-o", "-", stdin=data).code in (expected, 0)
+
+
+# -- nothing half-written ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("place", "error", "code"),
+    [
+        ("sccodec.media.image.read", OSError(5, "Input/output error"), 1),
+        ("sccodec.codecs.image.encode", sccodec.CodecError("the encoder stopped"), 2),
+        ("sccodec.codecs.image.encode", MemoryError(), 4),
+        ("sccodec.container.writer._refuse_existing", OSError(28, "No space left"), 1),
+    ],
+)
+def test_no_file_is_left_whichever_step_fails(folder, monkeypatch, place, error, code):
+    before = listing(folder)
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(place, fail)
+    assert run("encode", "photo.png", *TINY).code == code
+    assert listing(folder) == before
+
+
+def test_a_keyboard_interrupt_is_not_an_error(folder, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sccodec.codecs.image.encode", interrupt)
+    result = run("encode", "photo.png", *TINY)
+    assert (result.code, result.err) == (130, "sccodec: interrupted\n")
+    assert not Path("photo.scc").exists()
+
+
+# -- the border -------------------------------------------------------------------------------
+
+
+def test_warnings_of_pillow_stay_inside():
+    @click.command()
+    @border.border
+    def command():
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.warn_explicit("bomb", UserWarning, "Image.py", 1, module="PIL.Image")
+        assert not caught
+
+    with pytest.raises(SystemExit) as stop:
+        command([], standalone_mode=False)
+    assert stop.value.code == 0
+
+
+def test_every_command_has_the_border():
+    for name, command in cli.commands.items():
+        assert hasattr(command.callback, "__wrapped__"), name
+        assert command.get_short_help_str(60).endswith("."), name
+    assert encode.command is cli.commands["encode"]

@@ -1,0 +1,56 @@
+"""`sccodec models` and `sccodec demo`."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from shell import pixels, run
+
+import sccodec
+from sccodec.profiles import registry
+
+
+def test_models_says_what_is_installed(tiny_model):
+    result = run("models")
+    assert result.out.decode().startswith(f"tiny-1  {tiny_model.digest[:16]}  photo  ")
+    row = run("models", "--json").rows()[0]
+    assert (row["id"], row["digest"]) == ("tiny-1", tiny_model.digest)
+    assert row["bytes"] == sum(p.stat().st_size for p in tiny_model.folder.iterdir())
+    assert [layer["name"] for layer in row["layers"]] == ["base", "enhancement"]
+
+
+def test_no_models(monkeypatch):
+    monkeypatch.setattr(registry, "folders", list)
+    result = run("models")
+    assert (result.code, result.out) == (3, b"")
+    assert result.errors == ["sccodec: error: no model is installed"]
+    assert "SCCODEC_MODELS" in result.hints[0]
+
+
+@pytest.fixture
+def photo_is_tiny(monkeypatch):
+    monkeypatch.setitem(registry.PROFILES, "photo", "tiny-1")
+    monkeypatch.setattr(registry, "DEFAULT", "tiny-1")
+
+
+def test_demo_runs_the_main_job(tmp_path, monkeypatch, photo_is_tiny):
+    monkeypatch.chdir(tmp_path)
+    result = run("demo", "--rate", "0.5")
+    assert result.code == 0, result.err
+    folder = tmp_path / "sccodec-demo"
+    names = "all.png base.png base.scc joined.scc original.png photo.scc rest.scc"
+    assert [path.name for path in sorted(folder.iterdir())] == names.split()
+    whole = (folder / "photo.scc").read_bytes()
+    assert (folder / "joined.scc").read_bytes() == whole
+    original = pixels(folder / "original.png").astype(float)
+    table = [line.split() for line in result.out.decode().splitlines()[1:3]]
+    for name, size, bpp, psnr in table:
+        file = folder / ("base.scc" if name == "base" else "photo.scc")
+        assert int(size) == file.stat().st_size
+        assert float(bpp) == pytest.approx(8 * int(size) / original[..., 0].size, abs=1e-4)
+        error = np.square(pixels(folder / f"{name}.png") - original).mean()
+        assert float(psnr) == pytest.approx(10 * np.log10(255**2 / error), abs=0.01)
+        told = sccodec.info(whole)["layers"][name == "all"]["psnr"]
+        assert float(psnr) == pytest.approx(told, abs=0.011)
+    rows = run("demo", "--json").out  # a second run replaces the files
+    assert rows.startswith(b'[{"layers": "base"')

@@ -1,0 +1,97 @@
+"""The console script in real processes with real pipes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from shell import Result, checked, pixels
+
+import sccodec
+
+SCRIPT = [sys.executable, "-m", "sccodec"]
+
+
+def start(*arguments, **options) -> subprocess.Popen:
+    return subprocess.Popen(
+        [*SCRIPT, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=options.pop("stdin", subprocess.PIPE),
+        **options,
+    )
+
+
+def finish(process: subprocess.Popen, stdin: bytes | None = None) -> Result:
+    out, err = process.communicate(stdin, timeout=60)
+    return checked(Result(process.returncode, out, err.decode()))
+
+
+@pytest.fixture(scope="module")
+def picture() -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
+
+
+def test_a_chain_of_pipes(tmp_path, picture, tiny_model):
+    """encode - | extract - | decode - gives the base of the picture."""
+    Image.fromarray(picture).save(tmp_path / "photo.png")
+    with open(tmp_path / "photo.png", "rb") as photo:
+        encode = start("encode", "--profile", "tiny-1", "--step", 300, "-", stdin=photo)
+    extract = start("extract", "-", "-o", "-", stdin=encode.stdout)
+    decode = start("decode", "-", stdin=extract.stdout)
+    encode.stdout.close()
+    extract.stdout.close()
+    result = finish(decode)
+    assert result.code == 0
+    assert "<stdin>" not in result.err
+    data = sccodec.encode(picture, profile="tiny-1", step=300)
+    assert np.array_equal(pixels(result.out), sccodec.decode(data, "base"))
+    assert (encode.wait(60), extract.wait(60)) == (0, 0)
+    encode.stderr.close()
+    extract.stderr.close()
+
+
+def test_exit_codes_and_messages_reach_the_shell(tmp_path):
+    result = finish(start("info", tmp_path / "missing.scc"))
+    assert result.code == 1
+    assert result.err == f"sccodec: error: {tmp_path}/missing.scc: no such file or directory\n"
+    result = finish(start("info", "-"), b"not ours")
+    assert result.code == 2
+    assert result.err == "sccodec: error: <stdin>: not an .scc file: the first bytes are others\n"
+    result = finish(start("encode"))
+    assert result.code == 1
+    assert result.err.splitlines()[0] == "sccodec: error: missing argument 'IN...'"
+
+
+def test_output_that_nobody_reads_is_not_a_traceback(tmp_path, picture, tiny_model):
+    (tmp_path / "a.scc").write_bytes(sccodec.encode(picture, profile="tiny-1"))
+    for arguments in (
+        ["decode", "a.scc", "-o", "-"],
+        ["extract", "a.scc", "-o", "-"],
+        ["info", "a.scc"],
+    ):
+        process = start(*arguments, cwd=tmp_path)
+        process.stdout.close()  # before the child has begun to write
+        process.stdin.close()
+        err = process.stderr.read().decode()
+        process.stderr.close()
+        assert process.wait(60) in (0, 1)
+        assert "Traceback" not in err
+        assert "rror" not in err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_named_pipe_is_written_and_not_replaced(tmp_path, picture, tiny_model):
+    (tmp_path / "a.scc").write_bytes(sccodec.encode(picture, profile="tiny-1"))
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    process = start("extract", tmp_path / "a.scc", "-o", pipe)
+    got = Path(pipe).read_bytes()
+    assert finish(process).code == 0
+    assert got == sccodec.extract(tmp_path / "a.scc", "base")
+    assert pipe.is_fifo()
