@@ -1,4 +1,8 @@
-"""The functions of `import sccodec`: each takes a path, bytes or an open file, and is one call."""
+"""The functions of `import sccodec`, one call each.
+
+Each takes a path, an http(s) address, bytes or an open file; an open file that can seek must
+stay open as long as it is used, and only what is needed is read from it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
 from sccodec.container import extract as copy_layers
-from sccodec.container import fit, from_bytes, from_stream, layer_selection, open_path
+from sccodec.container import (
+    fit,
+    from_bytes,
+    from_file,
+    from_stream,
+    is_url,
+    layer_selection,
+    open_path,
+    open_url,
+)
 from sccodec.container import join as join_layers
 from sccodec.container.describe import describe
 from sccodec.container.reader import Reader
@@ -25,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def encode(
-    source: np.ndarray | Image.Image | Source,
+    source: np.ndarray | Image.Image | Picture | Source,
     *,
     profile: str = "photo",
     quality: float | None = None,
@@ -39,7 +52,7 @@ def encode(
 ) -> bytes:
     """A picture -> the bytes of an .scc file.
 
-    source: array (H, W[, 1..4]) uint8 or uint16, Pillow image, or picture file.
+    source: array (H, W[, 1..4]) uint8 or uint16, Pillow image, `Picture`, or picture file.
     At most one of quality (0..100, default 50), rate (bits per pixel of the whole file),
     max_bytes (never exceeded) and step (index 0..511; 32 more double the step).
     tile: pixels a side, a multiple of 64. roi: x, y, w, h in pixels, or an `Interest`.
@@ -162,16 +175,21 @@ class File:
 def _reader(source: Source, allow_partial: bool) -> Reader:
     if isinstance(source, (bytes, bytearray, memoryview)):
         return from_bytes(bytes(source), allow_partial=allow_partial)
+    if is_url(source):
+        return open_url(source, allow_partial=allow_partial)
     if isinstance(source, (str, os.PathLike)):
         return open_path(source, allow_partial=allow_partial)
     if hasattr(source, "read"):
-        return from_stream(source, allow_partial=allow_partial)
+        seekable = hasattr(source, "seekable") and source.seekable()
+        return (from_file if seekable else from_stream)(source, allow_partial=allow_partial)
     raise BadRequest(f"{type(source).__name__} is not a path, bytes or an open file")
 
 
 def _picture(source) -> Picture:
     from sccodec.media import image
 
+    if isinstance(source, image.Picture):
+        return source
     if hasattr(source, "__array_interface__") and not hasattr(source, "getbands"):
         return image.from_array(source)
     if hasattr(source, "getbands"):

@@ -16,12 +16,13 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def main() -> None:
     os.environ["SCCODEC_MODELS"] = str(MODELS)
+    from tile_checks import tile_by_tile
+
     from sccodec.codecs import image
     from sccodec.container import from_bytes
     from sccodec.container.describe import describe
     from sccodec.media.image import from_array, write
     from sccodec.profiles.registry import find
-    from tile_checks import tile_by_tile
 
     interest = image.Interest((70, 60, 50, 40), finer=40)
     settings = image.Settings(step=250, tile=64, interest=interest)

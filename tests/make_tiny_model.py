@@ -50,7 +50,7 @@ def wake(model: PictureModel) -> None:
     for net in (model.analysis.base_out, model.analysis.leave):
         net.weight.normal_(std=0.02)
     for net in (model.base_synthesis.leave, model.synthesis.leave):
-        net.weight.normal_(std=1.0)
+        net.weight.normal_(std=0.5)
     for prior in (model.entropy.base, model.entropy.enhancement):
         for step in prior.context:
             step.leave.weight.normal_(std=0.05)

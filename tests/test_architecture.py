@@ -37,7 +37,7 @@ ROOMS = {
     "latents": Room(3, "numpy"),
     "profiles": Room(4, "numpy"),
     "codecs": Room(5, "numpy"),
-    "api": Room(6, "", "numpy PIL", light=True),  # with sccodec/__init__.py
+    "api": Room(6, "", "numpy PIL", light=True),
     "evaluate": Room(7, "numpy PIL"),
     "plugins": Room(7, "numpy PIL imageio"),
     "train": Room(8, "numpy PIL torch onnx"),
@@ -53,9 +53,18 @@ MODULES = {
 assert len(MODULES) > 40, "modules are missing from this checkout"
 
 
+# Modules that stand in front of a room.
+DOORS = {
+    "sccodec": "api",
+    "sccodec.__main__": "cli",
+    "sccodec.pillow": "plugins",
+    "sccodec.imageio": "plugins",
+}
+
+
 def room_of(module: str) -> str:
-    """`sccodec.media.deep` -> media; the package itself is the door that api.py stands in."""
-    return {"sccodec": "api", "sccodec.__main__": "cli"}.get(module) or module.split(".")[1]
+    """`sccodec.media.deep` -> media."""
+    return DOORS.get(module) or module.split(".")[1]
 
 
 def imports(source: str) -> Iterator[tuple[str, bool]]:

@@ -15,6 +15,7 @@ from typing import BinaryIO
 import click
 
 from sccodec.container.reader import Reader, from_stream, open_path
+from sccodec.container.remote import is_url, open_url
 from sccodec.container.rules import Limits
 from sccodec.container.writer import whole_file
 from sccodec.errors import BadRequest, CodecError, LimitExceeded
@@ -109,13 +110,28 @@ def read_input(name: str) -> bytes:
 
 
 def open_input(name: str, size_limit: int | None = None, allow_partial: bool = False) -> Reader:
-    """A reader of an .scc file, or of stdin for `-`; `size_limit` in pixels, 0 for none."""
+    """A reader of an .scc file, of an http(s) address, or of stdin for `-`.
+
+    `size_limit` in pixels, 0 for none.
+    """
     options: dict = {"allow_partial": allow_partial}
     if size_limit is not None:
         options["limits"] = Limits(max_pixels=size_limit or 2**63)
     if name == STREAM:
         return from_stream(sys.stdin.buffer, name="<stdin>", **options)
+    if is_url(name):
+        reader = open_url(name, **options)
+        for note in reader.notes:
+            click.echo(f"sccodec: {name}: {note}", err=True)
+        return reader
     return open_path(name, **options)
+
+
+def fetched(reader: Reader) -> str:
+    """What a file behind an address has cost so far, for the result line; else nothing."""
+    if not is_url(reader.name):
+        return ""
+    return f" in {reader.requests} request{'s' if reader.requests != 1 else ''}"
 
 
 @contextmanager
@@ -153,7 +169,8 @@ def output_names(inputs: tuple[str, ...], output: str | None, suffix: str) -> li
         if name == STREAM:
             names.append(STREAM)
             continue
-        stem, _ = os.path.splitext(name.rstrip(os.sep))
+        local = _name_in_address(name) if is_url(name) else name
+        stem, _ = os.path.splitext(local.rstrip(os.sep))
         names.append(
             os.path.join(output, os.path.basename(stem) + suffix) if folder else stem + suffix
         )
@@ -163,6 +180,16 @@ def output_names(inputs: tuple[str, ...], output: str | None, suffix: str) -> li
     if folder:
         Path(output).mkdir(parents=True, exist_ok=True)
     return names
+
+
+def _name_in_address(url: str) -> str:
+    """What a browser would call the file, for an output in the current folder."""
+    from urllib.parse import unquote, urlsplit
+
+    name = os.path.basename(unquote(urlsplit(url).path))
+    if not name or name.startswith("."):
+        raise BadRequest(f"{url} holds no name for a file", hint="-o FILE gives one")
+    return name
 
 
 def each_file(

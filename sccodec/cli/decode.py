@@ -48,7 +48,9 @@ from sccodec.cli import border
 def command(inputs, output, kind, layers, region, allow_partial, size_limit, jobs, force, as_json):
     """Decode .scc files into pictures.
 
-    Without -o, photo.scc becomes photo.png beside it. --json says how many bytes were read.
+    Without -o, photo.scc becomes photo.png beside it. IN may be an http(s) address, of which
+    only what is needed is fetched. --json says how many bytes were read, and in how many
+    requests.
     """
     from sccodec.codecs import image
     from sccodec.media.image import guess_format, write
@@ -64,7 +66,7 @@ def command(inputs, output, kind, layers, region, allow_partial, size_limit, job
                 jobs=jobs,
                 progress=border.progress(source),
             )
-            size = reader.size
+            size, requests, fetched = reader.size, reader.requests, border.fetched(reader)
         with border.open_output(target, force) as out:
             notes = write(picture, out, format=form)
         for note in notes:
@@ -78,10 +80,11 @@ def command(inputs, output, kind, layers, region, allow_partial, size_limit, job
             "height": picture.height,
             "bytes_read": report.bytes_read,
             "bytes": size,
+            "requests": requests,
             "damaged": report.damaged,
             "code": 2 if report.damaged else 0,
             "line": f"{source} -> {target}: {picture.width}x{picture.height}, "
-            f"{report.bytes_read} of {size} bytes read",
+            f"{report.bytes_read} of {size} bytes read{fetched}",
         }
 
     names = border.output_names(inputs, output, f".{kind or 'png'}")

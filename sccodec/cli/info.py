@@ -8,6 +8,7 @@ import click
 
 from sccodec.cli import border
 from sccodec.container.describe import describe, table
+from sccodec.container.remote import is_url
 from sccodec.errors import BadRequest, CodecError
 
 
@@ -19,7 +20,7 @@ def command(inputs, as_json):
     """Say what .scc files hold.
 
     Canvas, model, layers, and sizes that add up to the file. Reads header and directory only
-    and needs no model. --json prints one object a line.
+    and needs no model, also of an http(s) address. --json prints one object a line.
     """
 
     if inputs.count(border.STREAM) > 1:
@@ -29,9 +30,13 @@ def command(inputs, as_json):
         try:
             with border.open_input(source) as reader:
                 facts = describe(reader)
+                text = table(facts)
+                if is_url(source):
+                    facts |= {"bytes_read": reader.bytes_read, "requests": reader.requests}
+                    text += f"\n{reader.bytes_read} bytes fetched{border.fetched(reader)}"
         except (CodecError, OSError) as error:
             return border.complain(error)
-        click.echo(json.dumps(facts) if as_json else table(facts))
+        click.echo(json.dumps(facts) if as_json else text)
         return 0
 
     codes = [show(source) for source in inputs]

@@ -1,13 +1,32 @@
-"""Decoded latents on their way to pixels: filled tile by tile, synthesised in windows."""
+"""Between pixels and latents, a window at a time, so that memory stays bounded."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 
 from sccodec.codecs.tiles import Box
 from sccodec.media.image import Picture
 from sccodec.profiles.registry import Model
-from sccodec.transform.graphs import ABSENT, LATENT, step_plane, synthesise
+from sccodec.transform.graphs import ABSENT, LATENT, Span, step_plane, synthesise
+
+
+def canvas(picture: Picture, rows: Span, columns: Span) -> np.ndarray:
+    """What the analysis sees of a picture between the spans' outer ends.
+
+    (3, h, w) float32 in -128..127; beyond the picture its last row and column are repeated.
+    """
+    y = np.minimum(np.arange(rows.outer_begin, rows.outer_end), picture.height - 1)
+    x = np.minimum(np.arange(columns.outer_begin, columns.outer_end), picture.width - 1)
+    pixels = picture.pixels[y[0] : y[-1] + 1, x[0] : x[-1] + 1]
+    below, right = len(y) - len(pixels), len(x) - pixels.shape[1]
+    pixels = np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="edge").astype(np.float32)
+    if picture.bit_depth == 16:
+        pixels /= 257
+    pixels -= 128
+    pixels = np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
 class Latents:
@@ -35,6 +54,14 @@ class Latents:
     def pixels(self, layer: int, box: Box, like: Picture) -> np.ndarray:
         """Pixels of `box` from all layers up to `layer`: (H, W, C) in the type of `like`."""
         out = np.empty((box.height, box.width, like.channels), like.pixels.dtype)
+        for rows, columns, samples in self.windows(layer, box, like):
+            out[rows, columns] = samples
+        return out
+
+    def windows(
+        self, layer: int, box: Box, like: Picture
+    ) -> Iterator[tuple[slice, slice, np.ndarray]]:
+        """The same piece by piece: rows and columns within `box`, and samples (h, w, C)."""
         inner = Box(
             box.left // LATENT - self.window.left,
             box.top // LATENT - self.window.top,
@@ -48,16 +75,13 @@ class Latents:
             self.planes[: layer + 1],
             (inner.left, inner.top, inner.right, inner.bottom),
         ):
-            # Where this window lies in `out`; its edges may stick out of the box.
-            y, x = (
-                top + self.window.top * LATENT - box.top,
-                left + self.window.left * LATENT - box.left,
-            )
+            # Where this window lies in the box; its edges may stick out.
+            y = top + self.window.top * LATENT - box.top
+            x = left + self.window.left * LATENT - box.left
             rows = slice(max(y, 0), min(y + pixels.shape[1], box.height))
             columns = slice(max(x, 0), min(x + pixels.shape[2], box.width))
             part = pixels[:, rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
-            out[rows, columns] = _samples(part, like)
-        return out
+            yield rows, columns, _samples(part, like)
 
 
 def _samples(pixels: np.ndarray, like: Picture) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import struct
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from sccodec.codecs.canvas import Latents
+from sccodec.codecs.canvas import Latents, canvas
 from sccodec.codecs.tiles import Box, Grid, Progress, choose_tile, each, region, up_to
 from sccodec.container import layer_selection, layout, writer
 from sccodec.container.reader import Reader
@@ -86,7 +87,12 @@ def encode(
         picture.height,
         choose_tile(picture.width, picture.height, settings.tile, settings.interest is not None),
     )
-    latents = analyse(model.analysis, _canvas(picture, grid))
+    latents = analyse(
+        model.analysis,
+        functools.partial(canvas, picture),
+        up_to(picture.height, HYPER),
+        up_to(picture.width, HYPER),
+    )
     offsets, skipped = _interest(settings.interest, grid)
     coder = _TileCoder(model, grid, latents, offsets, skipped)
     frame = _frame(picture, grid, model, settings)
@@ -101,18 +107,6 @@ def encode(
                 hint="extract --max-bytes drops whole layers, or scale the picture down",
             )
         step += 1
-
-
-def _canvas(picture: Picture, grid: Grid) -> np.ndarray:
-    """(3, H, W) float32 in -128..127, sides grown to multiples of 64 by repeating the edge."""
-    pixels = picture.pixels.astype(np.float32)
-    if picture.bit_depth == 16:
-        pixels /= 257
-    pixels -= 128
-    pixels = np.broadcast_to(pixels, (*pixels.shape[:2], 3)).transpose(2, 0, 1)
-    below = up_to(picture.height, HYPER) - picture.height
-    right = up_to(picture.width, HYPER) - picture.width
-    return np.pad(pixels, ((0, 0), (0, below), (0, right)), mode="edge")
 
 
 def _interest(interest: Interest | None, grid: Grid) -> tuple[list[int], set[int]]:
@@ -289,16 +283,20 @@ def _write(frame, coder: _TileCoder, step: int, jobs: int, picture: Picture, pro
 
 def _measure(coder: _TileCoder, coded, step: int, picture: Picture) -> list[int]:
     """PSNR of the picture decoded up to each layer, in 1/100 dB, as the header stores it."""
-    canvas = Latents(coder.model, coder.grid.canvas)
+    latents = Latents(coder.model, coder.grid.canvas)
+    whole = Box(0, 0, picture.width, picture.height)
+    peak = 255 if picture.bit_depth == 8 else 65535
     results = []
     for n in range(len(coder.model.layers)):
         for tile, parts in enumerate(coded):
             if parts[n]:
-                canvas.put(n, coder.grid.latents(tile), parts[n][1], coder.step(tile, step))
-        pixels = canvas.pixels(n, Box(0, 0, picture.width, picture.height), picture)
-        error = np.square(pixels.astype(np.float32) - picture.pixels).mean(dtype=np.float64)
-        peak = 255 if picture.bit_depth == 8 else 65535
-        psnr = 10 * math.log10(peak**2 / error) if error else math.inf
+                latents.put(n, coder.grid.latents(tile), parts[n][1], coder.step(tile, step))
+        error = 0.0
+        for rows, columns, samples in latents.windows(n, whole, picture):
+            difference = samples.astype(np.float32) - picture.pixels[rows, columns]
+            error += float(np.square(difference).sum(dtype=np.float64))
+        mean = error / picture.pixels.size
+        psnr = 10 * math.log10(peak**2 / mean) if mean else math.inf
         results.append(round(min(100 * psnr, layout.QUALITY_UNKNOWN - 1)))
     return results
 
@@ -378,11 +376,13 @@ def decode(
             seen[n] = coded.seen
             latents.put(n, grid.latents(tile), coded.latent, step)
 
-    each(work, grid.touching(window), jobs, progress)
+    tiles = grid.touching(window)
+    reader.prefetch((n, tile) for n in chain for tile in tiles)
+    each(work, tiles, jobs, progress)
     report.damaged.sort(key=lambda d: (d["tile"], d["layer"]))
     shape = Picture(np.zeros((1, 1, header.channels), f"u{header.bit_depth // 8}"))
     pixels = latents.pixels(top, wanted, shape)
-    picture = Picture(pixels, **_attached(reader, wanted))
+    picture = Picture(pixels, _alpha(reader, wanted), **attached(reader))
     report.bytes_read = reader.bytes_read
     return picture, report
 
@@ -427,19 +427,25 @@ def _decode_tile(reader, model, grid, layer: int, tile: int, step: int, seen):
     return coded
 
 
-def _attached(reader: Reader, box: Box) -> dict:
-    """Alpha, metadata and resolution as `Picture` takes them."""
+def attached(reader: Reader) -> dict:
+    """Metadata and resolution as `Picture` takes them."""
     chunks = reader.metadata
     metadata = {name: chunks[kind] for name, kind in CHUNKS.items() if kind in chunks}
     result: dict = {"metadata": metadata}
     if len(chunks.get("DPI_", b"")) == DPI.size:
         result["dpi"] = tuple(v / 1000 for v in DPI.unpack(chunks["DPI_"]))
-    if "ALPH" in chunks:
-        try:
-            alpha = read(chunks["ALPH"], name=f"{reader.name}: alpha").pixels[:, :, 0]
-        except CodecError as error:
-            raise Damaged(str(error)) from None
-        if alpha.shape != (reader.header.height, reader.header.width):
-            raise Damaged(f"{reader.name}: alpha has another size than the picture")
-        result["alpha"] = np.ascontiguousarray(alpha[box.top : box.bottom, box.left : box.right])
     return result
+
+
+def _alpha(reader: Reader, box: Box) -> np.ndarray | None:
+    """(H, W) inside the box; None for an opaque picture."""
+    if "ALPH" not in reader.metadata:
+        return None
+    try:
+        alpha = read(reader.metadata["ALPH"], name=f"{reader.name}: alpha").pixels[:, :, 0]
+    except CodecError as error:
+        raise Damaged(str(error)) from None
+    header = reader.header
+    if alpha.shape != (header.height, header.width) or 8 * alpha.itemsize != header.bit_depth:
+        raise Damaged(f"{reader.name}: alpha has another size or depth than the picture")
+    return np.ascontiguousarray(alpha[box.top : box.bottom, box.left : box.right])

@@ -1,8 +1,9 @@
-"""The .scc file: layers, tiles and metadata as bytes, with the standard library only.
+"""PAYLOADS <-> BYTES: the .scc file, with the standard library only.
 
 layout.py   what lies where
 rules.py    which values are allowed, and the limits
 reader.py   read parts through read_at(offset, length)
+remote.py   the same over HTTP, in few requests
 writer.py   write all or nothing
 extract.py  take layers out, put them back
 """
@@ -18,7 +19,16 @@ from sccodec.container.layout import (
     TileEntry,
     tile_grid,
 )
-from sccodec.container.reader import Problem, Range, Reader, from_bytes, from_stream, open_path
+from sccodec.container.reader import (
+    Problem,
+    Range,
+    Reader,
+    from_bytes,
+    from_file,
+    from_stream,
+    open_path,
+)
+from sccodec.container.remote import is_url, open_url
 from sccodec.container.writer import to_bytes, whole_file, write
 
 __all__ = [
@@ -35,10 +45,13 @@ __all__ = [
     "extract",
     "fit",
     "from_bytes",
+    "from_file",
     "from_stream",
+    "is_url",
     "join",
     "layer_selection",
     "open_path",
+    "open_url",
     "split",
     "tile_grid",
     "to_bytes",

@@ -124,7 +124,9 @@ def _copy(
 
     def blocks(layer: LayerEntry) -> Iterator[bytes]:
         reader = source(layer.index)
-        for place in reader.ranges([layer.index]):
+        places = reader.ranges([layer.index])
+        reader.prefetch((place.layer, place.tile) for place in places)
+        for place in places:
             yield from reader.payload_blocks(place.layer, place.tile)
 
     tiles = {layer.index: source(layer.index).tiles[layer.index] for layer in header.layers}

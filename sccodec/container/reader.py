@@ -11,8 +11,10 @@ import os
 import struct
 import threading
 import zlib
+from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
+from operator import itemgetter
 from typing import BinaryIO, NamedTuple
 
 from sccodec.container import layout
@@ -47,11 +49,17 @@ class Reader:
     read_at(offset, length) returns the bytes there, fewer at the end of the file.
     size is the file's length in bytes if it is known.
     With allow_partial, a file that ends early opens if header and directory are whole.
+    request_cost is how many bytes take as long as one more call of read_at: 0 for a file. Where
+    a call costs something, opening reads ahead, `prefetch` merges what lies close together, and
+    a file of the right size opens without a look at the chunks behind the directory.
 
-    header    Header
-    tiles     layer index -> TileEntry of each tile, in raster order
-    chunks    ancillary chunks in file order, with their flags
-    metadata  the same, chunk type -> bytes
+    header      Header
+    tiles       layer index -> TileEntry of each tile, in raster order
+    chunks      ancillary chunks in file order, with their flags
+    metadata    the same, chunk type -> bytes
+    bytes_read  that read_at has delivered so far
+    requests    calls of read_at so far
+    notes       what people should know of the source, in words
 
     Raises NotOurFile, Damaged, Unsupported or LimitExceeded.
     """
@@ -64,17 +72,22 @@ class Reader:
         name: str = "<bytes>",
         limits: Limits = layout.DEFAULT_LIMITS,
         allow_partial: bool = False,
+        request_cost: int = 0,
+        notes: tuple[str, ...] = (),
     ):
         self.name = name
         self.size = size
         self.limits = limits
-        self.bytes_read = 0  # that read_at has delivered so far
+        self.bytes_read = self.requests = 0
+        self.notes = notes
         self._read_at = read_at
-        self._front = b""
+        self._request_cost = request_cost
+        self._ahead = 0  # bytes at least that a call of read_at asks for while opening
+        self._held: list[tuple[int, bytes]] = []  # (offset, bytes) already read, ascending
         self._file: BinaryIO | None = None
         try:
             self._open()
-            if not allow_partial:
+            if not (allow_partial or (request_cost and size == self._end)):
                 self._check_frame()
         except CodecError as error:
             raise type(error)(f"{name}: {error}", hint=error.hint) from error
@@ -82,8 +95,10 @@ class Reader:
     # -- opening ---------------------------------------------------------------------------
 
     def _open(self) -> None:
-        self._front = self._fetch(0, FRONT)
-        _check_signature(self._front[: len(layout.SIGNATURE)])
+        front = self._fetch(0, max(FRONT, self._request_cost))
+        self._held = [(0, front)]
+        self._ahead = self._request_cost
+        _check_signature(front[: len(layout.SIGNATURE)])
         at = len(layout.SIGNATURE)
         kind, flags, length = self._chunk_head(at)
         if kind != "HEAD":
@@ -105,6 +120,8 @@ class Reader:
             self._spans.append(("LAYR", at, layout.layer_chunk_size(layer)))
             at += layout.layer_chunk_size(layer)
         self._spans.append(("DONE", at, layout.END_SIZE))
+        self._end = at + layout.END_SIZE
+        self._ahead, self._opened = 0, list(self._held)
 
     def _read_ancillary(self, at: int) -> int:
         """Fill `chunks` and return the offset of DIRE."""
@@ -137,7 +154,7 @@ class Reader:
 
     def _check_frame(self) -> None:
         """Raise unless the chunks behind the directory are those that it describes."""
-        end = self._spans[-1][1] + layout.END_SIZE
+        end = self._end
         heads = [layout.layer_chunk_head(layer) for layer in self.header.layers]
         for head, (kind, at, _) in zip(
             [*heads, layout.end_chunk(end)], self._spans[-len(heads) - 1 :], strict=True
@@ -175,11 +192,47 @@ class Reader:
         """Up to `length` bytes; fewer only at the end of the file."""
         if self.size is not None:  # so that a wild length never reaches read_at
             length = max(0, min(length, self.size - offset))
-        if offset + length <= len(self._front):
-            return self._front[offset : offset + length]
-        raw = self._read_at(offset, length)
+        have = self._held_at(offset, length)
+        if len(have) == length:
+            return have
+        at, missing = offset + len(have), length - len(have)
+        raw = self._read_at(at, max(missing, self._ahead_at(at)))
+        self.requests += 1
         self.bytes_read += len(raw)
-        return raw
+        if len(raw) <= self._ahead:
+            insort(self._held, (at, raw))
+        return have + raw[:missing]
+
+    def _held_at(self, offset: int, length: int) -> bytes:
+        """As many of these bytes, from the first, as have been read before and kept."""
+        found = bisect_right(self._held, offset, key=itemgetter(0))
+        if not found:
+            return b""
+        start, held = self._held[found - 1]
+        return held[offset - start : offset - start + length]
+
+    def _ahead_at(self, offset: int) -> int:
+        return self._ahead if self.size is None else min(self._ahead, self.size - offset)
+
+    def prefetch(self, wanted: Iterable[tuple[int, int]]) -> None:
+        """Read these (layer, tile) now, in as few requests as pay; absent ones are left out.
+
+        They are held until the next call. Does nothing where a request costs nothing.
+        """
+        if not self._request_cost:
+            return
+        spans: list[list[int]] = []  # [start, end)
+        for layer, tile in sorted(wanted):  # payloads are layer-major, so this is file order
+            start, length = self._offsets[layer][tile], self.tiles[layer][tile].length
+            if not length:
+                continue
+            if spans and start - spans[-1][1] < self._request_cost:
+                spans[-1][1] = start + length
+            else:
+                spans.append([start, start + length])
+        self._held = self._opened
+        held = [(start, self._fetch(start, end - start)) for start, end in spans]
+        self._held = sorted(self._opened + held)
 
     def _read(self, offset: int, length: int) -> bytes:
         raw = self._fetch(offset, length)
@@ -261,6 +314,7 @@ class Reader:
     def check_layer(self, index: int) -> list[Problem]:
         """Read one layer, in one pass; what is wrong in it, or an empty list."""
         layer = self.header.layer(index)
+        self.prefetch((index, tile) for tile in range(layer.tiles))
         at = self._offsets[index][0] - layout.LAYER_HEAD_SIZE
         stored_at = self._offsets[index][-1]
         problems = []
@@ -314,6 +368,22 @@ def from_stream(stream: BinaryIO, *, name: str = "<stream>", **options) -> Reade
     return from_bytes(stream.read(), name=name, **options)
 
 
+def from_file(file: BinaryIO, *, name: str = "<file>", **options) -> Reader:
+    """Reader of an open, seekable file that starts where it stands, and that stays open.
+
+    Safe to use from several threads, as long as nothing else moves in the file.
+    """
+    lock, start = threading.Lock(), file.tell()
+
+    def read_at(offset: int, length: int) -> bytes:
+        with lock:
+            file.seek(start + offset)
+            return file.read(length)
+
+    file.seek(0, os.SEEK_END)
+    return Reader(read_at, file.tell() - start, name=name, **options)
+
+
 def open_path(path: str | os.PathLike, **options) -> Reader:
     """Reader of a file on disk, safe to use from several threads; close it after use.
 
@@ -324,15 +394,7 @@ def open_path(path: str | os.PathLike, **options) -> Reader:
         if not file.seekable():
             with file:
                 return from_stream(file, name=os.fspath(path), **options)
-        lock = threading.Lock()
-
-        def read_at(offset: int, length: int) -> bytes:
-            with lock:
-                file.seek(offset)
-                return file.read(length)
-
-        size = file.seek(0, os.SEEK_END)
-        reader = Reader(read_at, size, name=os.fspath(path), **options)
+        reader = from_file(file, name=os.fspath(path), **options)
         reader._file = file
         return reader
     except BaseException:

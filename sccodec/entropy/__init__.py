@@ -1,1 +1,1 @@
-"""LAYERS <-> PAYLOADS: exact networks, integer tables and the coder. NumPy and constriction."""
+"""SYMBOLS <-> PAYLOADS: exact networks, integer tables and the coder. NumPy and constriction."""

@@ -16,6 +16,7 @@ from sccodec.errors import WrongModel
 
 PRECISION = 24
 TOTAL = 1 << PRECISION
+MOST_TABLES = 1 << 16  # so that 16 bits hold an index
 
 STEPS = 512  # step indexes 0..511; log2(step) = (index - 256) / 32
 STEP_BITS = 12
@@ -50,6 +51,8 @@ class Tables:
             raise WrongModel(f"model: {self.per_octave} tables an octave do not divide 2^8")
         if self.reach.min(initial=1) < 1 or sizes.sum() != len(self.counts) or not len(sizes):
             raise WrongModel("model: table sizes do not match their entries")
+        if len(sizes) > MOST_TABLES:
+            raise WrongModel(f"model: {len(sizes)} tables, at most {MOST_TABLES} can be told apart")
         starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
         sums = np.add.reduceat(self.counts.astype(np.int64), starts)
         if (sums != TOTAL).any() or self.counts.min() < 1:

@@ -1,1 +1,1 @@
-"""Files to arrays and back: still pictures, video, feature tensors."""
+"""PIXELS: files to arrays and back, with metadata, alpha and 16 bits."""

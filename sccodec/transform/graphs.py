@@ -7,7 +7,7 @@ field (their halo), so that no seam appears and memory stays bounded.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -77,16 +77,20 @@ class Graph:
         return dict(zip((o.name for o in self.session.get_outputs()), values, strict=True))
 
 
-def analyse(graph: Graph, canvas: np.ndarray) -> dict[str, np.ndarray]:
-    """Canvas (3, H, W) float32 in -128..127, sides multiples of 64 -> every output by name,
-    (C, H/16, W/16) for latents and (C, H/64, W/64) for hyper-latents, float32."""
-    _, height, width = canvas.shape
+def analyse(
+    graph: Graph, cut: Callable[[Span, Span], np.ndarray], height: int, width: int
+) -> dict[str, np.ndarray]:
+    """A canvas of `height` x `width` pixels, multiples of 64 -> every output by name,
+    (C, H/16, W/16) for latents and (C, H/64, W/64) for hyper-latents, float32.
+
+    cut(rows, columns) gives the canvas between the spans' outer ends, (3, h, w) float32 in
+    -128..127; it is called once for each window.
+    """
     halo = -(-graph.halo * LATENT // HYPER) * HYPER
     result: dict[str, np.ndarray] = {}
     for y in spans(0, height, WINDOW, halo, height):
         for x in spans(0, width, WINDOW, halo, width):
-            piece = canvas[:, y.outer_begin : y.outer_end, x.outer_begin : x.outer_end]
-            for name, value in graph.run(pixels=np.ascontiguousarray(piece)[None]).items():
+            for name, value in graph.run(pixels=cut(y, x)[None]).items():
                 unit = (y.outer_end - y.outer_begin) // value.shape[2]
                 shape = (value.shape[1], height // unit, width // unit)
                 whole = result.setdefault(name, np.empty(shape, np.float32))

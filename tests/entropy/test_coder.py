@@ -191,6 +191,6 @@ def test_any_bytes_decode_alike_or_are_damaged(payload, pairs):
 def test_the_checksum_depends_on_every_symbol_and_not_on_the_cut_into_rounds():
     symbols = np.arange(-5, 6, dtype=np.int32)
     whole = coder.checksum([symbols])
-    assert whole == 0x41449b03
+    assert whole == 0x41449B03
     assert coder.checksum([symbols[:3], symbols[3:3], symbols[3:]]) == whole
     assert coder.checksum([symbols[::-1]]) != whole

@@ -75,7 +75,9 @@ def test_rounds_cover_every_latent_once(tiny_model):
     prior = tiny_model.priors[0]
     met, _ = asks(prior, 256, None, lambda ask: np.zeros(len(ask.index), np.int32))
     assert [ask.what for ask, _ in met] == ["hyper", "latent", "latent"]
-    assert np.sum([ask.select for ask, _ in met[1:]], axis=0).tolist() == np.ones((8, 8, 12)).tolist()
+    assert (
+        np.sum([ask.select for ask, _ in met[1:]], axis=0).tolist() == np.ones((8, 8, 12)).tolist()
+    )
 
 
 def test_offsets_pull_towards_the_mean_and_leave_zeros_alone(tiny_model):
@@ -176,9 +178,7 @@ def twin(torch, tiny_model, layer):
 def test_the_float_twin_of_training_agrees_within_the_rounding(tiny_model, layer):
     torch = pytest.importorskip("torch")
     _, tile, lower = both_layers(tiny_model, 256)[layer]
-    met, coded = asks(
-        tiny_model.priors[layer], 256, lower, lambda ask: quantize._choose(ask, tile)
-    )
+    met, coded = asks(tiny_model.priors[layer], 256, lower, lambda ask: quantize._choose(ask, tile))
     hyper, mean = met[0], np.zeros_like(coded.seen)
     index = np.zeros(mean.shape, int)
     for ask, _ in met[1:]:

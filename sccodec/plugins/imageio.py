@@ -1,0 +1,135 @@
+"""imageio reads and writes .scc files: `import sccodec.imageio`, then imread, imwrite, ..."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import EllipsisType
+
+import numpy as np
+from imageio.config import FileExtension, PluginConfig, known_extensions, known_plugins
+from imageio.core.request import RETURN_BYTES, InitializationError, IOMode, Request
+from imageio.core.v3_plugin_api import ImageProperties, PluginV3
+
+from sccodec import api
+from sccodec.container import is_url
+from sccodec.container.describe import describe
+from sccodec.errors import NotOurFile
+from sccodec.plugins import os_errors
+
+NAME, EXTENSION = "sccodec", ".scc"
+
+Index = int | EllipsisType | None
+
+
+def register() -> None:
+    """Makes imageio know the plugin and the extension; a second call changes nothing."""
+    known_plugins[NAME] = PluginConfig(
+        name=NAME, class_name=SccPlugin.__name__, module_name=__name__, install_name=NAME
+    )
+    known_extensions[EXTENSION] = [
+        FileExtension(name="sccodec layered picture", extension=EXTENSION, priority=[NAME])
+    ]
+
+
+class SccPlugin(PluginV3):
+    """One .scc picture as an ndimage.
+
+    An http(s) address that ends in .scc is read by ranges: only what is needed is fetched.
+    Raises OSError for a file that cannot be read and for options that make no sense.
+    """
+
+    def __init__(self, request: Request):
+        super().__init__(request)
+        self._picture: api.File | None = None
+        if request.mode.io_mode == IOMode.read:
+            self._picture = self._open()
+        elif request.extension != EXTENSION:
+            raise InitializationError(f"sccodec writes {EXTENSION} files only")
+
+    def _open(self) -> api.File:
+        if is_url(self.request.filename) and self.request.extension == EXTENSION:
+            source = self.request.filename
+        else:
+            source = self.request.get_file()
+            if source.seekable():
+                source.seek(0)  # another plugin may have looked at it before
+        with os_errors():
+            try:
+                return api.open(source)
+            except NotOurFile as error:
+                raise InitializationError(str(error)) from error
+
+    def read(
+        self,
+        *,
+        index: Index = None,
+        layers: str | int | list[str] = "all",
+        region: tuple[int, int, int, int] | None = None,
+        jobs: int = 1,
+    ) -> np.ndarray:
+        """(H, W) or (H, W, 2..4), uint8 or uint16; with index=... one axis more, of length 1.
+
+        layers, region (x, y, w, h in pixels) and jobs are those of sccodec.decode.
+        """
+        batch = _is_batch(index)
+        with os_errors():
+            array = self._picture.decode(layers, region, jobs=jobs)
+        return array[None] if batch else array
+
+    def iter(self, **options) -> Iterator[np.ndarray]:
+        """The picture, once; options are those of `read`."""
+        yield self.read(**options)
+
+    def write(self, ndimage: np.ndarray | list[np.ndarray], **options) -> bytes | None:
+        """Write one picture of the shapes that `read` returns; bytes for the target "<bytes>".
+
+        Options are those of sccodec.encode: rate, quality, max_bytes, roi, ...
+        """
+        if isinstance(ndimage, list | tuple) or np.ndim(ndimage) == 4:
+            if len(ndimage) != 1:
+                raise ValueError(f"an .scc file holds one picture, not {len(ndimage)}")
+            (ndimage,) = ndimage
+        with os_errors():
+            data = api.encode(np.asarray(ndimage), **options)
+        self.request.get_file().write(data)
+        return data if self.request.raw_uri == RETURN_BYTES else None
+
+    def properties(self, index: Index = None) -> ImageProperties:
+        """Shape and type of what `read` returns, without decoding."""
+        batch = _is_batch(index)
+        header = self._picture.header
+        samples = header.channels + ("ALPH" in self._picture.reader.metadata)
+        shape = (header.height, header.width, *([samples] if samples > 1 else []))
+        return ImageProperties(
+            shape=(1, *shape) if batch else shape,
+            dtype=np.dtype(f"uint{header.bit_depth}"),
+            n_images=1 if batch else None,
+            is_batch=batch,
+        )
+
+    def metadata(self, index: Index = None, exclude_applied: bool = True) -> dict:
+        """What sccodec.info() says, and icc_profile, exif, xmp and dpi where there are any."""
+        from sccodec.codecs.image import attached
+
+        _is_batch(index)
+        found = attached(self._picture.reader)
+        payloads = dict(found["metadata"])
+        if "icc" in payloads:
+            payloads["icc_profile"] = payloads.pop("icc")
+        if "dpi" in found:
+            payloads["dpi"] = found["dpi"]
+        return describe(self._picture.reader) | payloads
+
+    def close(self) -> None:
+        if self._picture is not None:
+            self._picture.close()
+        super().close()
+
+
+def _is_batch(index: Index) -> bool:
+    """Whether `index` asks for an axis of pictures; ValueError for a picture that is not there."""
+    if index is Ellipsis:
+        return True
+    if index not in (None, 0):
+        raise ValueError(f"no picture {index}; an .scc file holds one, with index 0")
+    return False

@@ -1,0 +1,39 @@
+"""Tiles land in their place of the latent grid, together with their steps."""
+
+import numpy as np
+from conftest import picture
+
+from sccodec.codecs.canvas import Latents
+from sccodec.codecs.tiles import Box
+from sccodec.media.image import from_array
+from sccodec.transform.graphs import ABSENT
+
+
+def test_a_tile_fills_its_part_of_the_window_and_of_its_layers_planes(tiny_model):
+    latents = Latents(tiny_model, Box(2, 0, 8, 4))
+    tile = np.random.default_rng(0).normal(size=(16, 4, 4)).astype(np.float32)
+    latents.put(1, Box(4, 0, 8, 4), tile, step=320)
+    np.testing.assert_array_equal(latents.values[8:, :, 2:], tile)
+    assert not latents.values[:8].any()
+    assert not latents.values[8:, :, :2].any()
+    assert (latents.planes[1, :, 2:] == 0.0).all()  # step 4: log2 is 2
+    assert (latents.planes[1, :, :2] == ABSENT).all()
+    assert (latents.planes[0] == ABSENT).all()
+
+
+def test_a_tile_that_sticks_out_of_the_window_is_cut(tiny_model):
+    latents = Latents(tiny_model, Box(2, 1, 6, 4))
+    tile = np.random.default_rng(0).normal(size=(8, 4, 4)).astype(np.float32)
+    latents.put(0, Box(0, 0, 4, 4), tile, step=256)
+    np.testing.assert_array_equal(latents.values[:8, :, :2], tile[:, 1:, 2:])
+    assert (latents.planes[0, :, :2] == -0.5).all()
+
+
+def test_gray_is_the_mean_of_the_three_colours_and_sixteen_bits_are_257_times_eight(tiny_model):
+    latents = Latents(tiny_model, Box(0, 0, 4, 4))
+    box = Box(0, 0, 64, 64)
+    colour = latents.pixels(0, box, from_array(picture(1, 1))).astype(float)
+    gray = latents.pixels(0, box, from_array(picture(1, 1, channels=1)))
+    deep = latents.pixels(0, box, from_array(picture(1, 1).astype(np.uint16)))
+    assert np.abs(gray[..., 0] - colour.mean(-1)).max() <= 1
+    assert np.abs(deep / 257 - colour).max() <= 0.51
