@@ -4,6 +4,7 @@ CodecError
 ├── BadRequest      the caller asked for something that cannot be (exit 1)
 ├── NotOurFile      the first bytes are not those of an .scc file or a known picture (exit 2)
 ├── Damaged         a checksum, a length or an order is wrong (exit 2)
+├── Mismatch        whole bytes that decode otherwise here than where they were made (exit 3)
 ├── Unsupported     well formed, but newer than this program or of an unknown kind (exit 3)
 ├── WrongModel      the file names a model that is not installed (exit 3)
 └── LimitExceeded   the file asks for more than the limits allow (exit 4)
@@ -18,6 +19,7 @@ __all__ = [
     "CodecError",
     "Damaged",
     "LimitExceeded",
+    "Mismatch",
     "NotOurFile",
     "Unsupported",
     "WrongModel",
@@ -54,6 +56,15 @@ class Damaged(CodecError):
     """Bytes are missing or wrong."""
 
     exit_code = 2
+
+
+class Mismatch(CodecError):
+    """Bytes are whole, but decode to other symbols than were written.
+
+    Either this machine computes differently, or the program that wrote the file was at fault.
+    """
+
+    exit_code = 3
 
 
 class Unsupported(CodecError):

@@ -72,7 +72,7 @@ def command(inputs, output, kind, layers, region, allow_partial, size_limit, job
         for note in notes:
             click.echo(f"sccodec: {source}: {note}", err=True)
         for damage in report.damaged:
-            click.echo(f"sccodec: damaged: {damage['message']}", err=True)
+            click.echo(f"sccodec: damaged: {damage.message}", err=True)
         return {
             "input": source,
             "output": target,
@@ -81,7 +81,7 @@ def command(inputs, output, kind, layers, region, allow_partial, size_limit, job
             "bytes_read": report.bytes_read,
             "bytes": size,
             "requests": requests,
-            "damaged": report.damaged,
+            "damaged": [damage.facts() for damage in report.damaged],
             "code": 2 if report.damaged else 0,
             "line": f"{source} -> {target}: {picture.width}x{picture.height}, "
             f"{report.bytes_read} of {size} bytes read{fetched}",

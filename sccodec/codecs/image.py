@@ -5,27 +5,23 @@ from __future__ import annotations
 import functools
 import io
 import math
-import struct
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from sccodec.codecs.canvas import Latents, canvas
-from sccodec.codecs.tiles import Box, Grid, Progress, choose_tile, each, region, up_to
-from sccodec.container import layer_selection, layout, writer
+from sccodec.codecs.payloads import TileCoder, Unusable, decode_tiles, layer_chain
+from sccodec.codecs.tiles import Box, Grid, Progress, choose_tile, region, up_to
+from sccodec.container import layer_selection, layout, metadata, writer
 from sccodec.container.reader import Reader
 from sccodec.entropy.tables import STEPS
 from sccodec.errors import BadRequest, CodecError, Damaged, Unsupported
-from sccodec.latents import quantize
-from sccodec.latents.quantize import Analysed
 from sccodec.latents.rate import nearest_step, smallest_step_within
 from sccodec.media.image import Picture, read, select_metadata, write
 from sccodec.profiles.registry import DEFAULT, Model, find
 from sccodec.transform.graphs import HYPER, LATENT, analyse
 
 DEFAULT_QUALITY = 50.0
-CHUNKS = {"icc": "ICCP", "exif": "EXIF", "xmp": "XMP_"}
-DPI = struct.Struct("<II")  # across and down, in 1/1000 dots an inch
 
 
 @dataclass(frozen=True)
@@ -94,7 +90,7 @@ def encode(
         up_to(picture.width, HYPER),
     )
     offsets, skipped = _interest(settings.interest, grid)
-    coder = _TileCoder(model, grid, latents, offsets, skipped)
+    coder = TileCoder(model, grid, latents, offsets, skipped)
     frame = _frame(picture, grid, model, settings)
     step = _choose_step(coder, frame, settings, picture)
     while True:
@@ -119,75 +115,6 @@ def _interest(interest: Interest | None, grid: Grid) -> tuple[list[int], set[int
     inside = [grid.pixels(t).meets(box) for t in range(len(grid))]
     skipped = {t for t, hit in enumerate(inside) if not hit} if interest.only else set()
     return [-interest.finer if hit else 0 for hit in inside], skipped
-
-
-class _TileCoder:
-    """All (layer, tile) of one analysed picture, coded or counted at any step index."""
-
-    def __init__(self, model: Model, grid: Grid, latents, offsets, skipped):
-        self.model, self.grid = model, grid
-        self.latents, self.offsets, self.skipped = latents, offsets, skipped
-        self.range = tuple(model.about["steps"])
-
-    def analysed(self, layer: int, tile: int) -> Analysed:
-        name, box = self.model.layers[layer].name, self.grid.latents(tile)
-        ratio = HYPER // LATENT
-        return Analysed(
-            self.latents[f"{name}.y"][:, box.top : box.bottom, box.left : box.right],
-            self.latents[f"{name}.z"][
-                :, box.top // ratio : box.bottom // ratio, box.left // ratio : box.right // ratio
-            ],
-        )
-
-    def layers(self, tile: int) -> range:
-        """Layers that this tile has: outside a region of interest perhaps only the first."""
-        return range(1 if tile in self.skipped else len(self.model.layers))
-
-    def step(self, tile: int, step: int) -> int:
-        return min(max(step + self.offsets[tile], 0), STEPS - 1)
-
-    def bits(self, step: int, jobs: int) -> float:
-        """Payload bits of all layers and tiles at a step index; nothing is coded."""
-
-        def count(tile: int) -> float:
-            total, seen = 0.0, {}
-            for layer in self.layers(tile):
-                bits, coded = quantize.count_bits(
-                    self.model.priors[layer],
-                    self.analysed(layer, tile),
-                    self.step(tile, step),
-                    _below(self.model, layer, seen),
-                )
-                seen[layer] = coded.seen
-                total += 8 * math.ceil(bits / 32 + 0.5) * 4  # payloads are whole words
-            return total
-
-        return sum(each(count, range(len(self.grid)), jobs))
-
-    def code(self, step: int, jobs: int, progress: Progress | None):
-        """[(payload, latents) of each layer] of each tile; None for a layer left out."""
-
-        def work(tile: int):
-            parts, seen = [], {}
-            for layer in self.layers(tile):
-                payload, coded = quantize.encode(
-                    self.model.priors[layer],
-                    self.model.models,
-                    self.analysed(layer, tile),
-                    self.step(tile, step),
-                    _below(self.model, layer, seen),
-                )
-                seen[layer] = coded.seen
-                parts.append((payload, coded.latent))
-            return parts + [None] * (len(self.model.layers) - len(parts))
-
-        return each(work, range(len(self.grid)), jobs, progress)
-
-
-def _below(model: Model, layer: int, seen: dict[int, np.ndarray]) -> np.ndarray | None:
-    """What the prior of a layer sees of the layers that it needs."""
-    needs = model.layers[layer].needs
-    return np.concatenate([seen[i] for i in needs]) if needs else None
 
 
 def _frame(picture: Picture, grid: Grid, model: Model, settings: Settings):
@@ -216,9 +143,7 @@ def _frame(picture: Picture, grid: Grid, model: Model, settings: Settings):
         ),
     )
     kept = select_metadata(picture, settings.metadata)
-    chunks = {CHUNKS[name]: raw for name, raw in kept.metadata.items()}
-    if kept.dpi:
-        chunks["DPI_"] = DPI.pack(*(min(round(1000 * v), 2**32 - 1) for v in kept.dpi))
+    chunks = metadata.to_chunks(kept.metadata, kept.dpi)
     if picture.alpha is not None:
         lossless = io.BytesIO()
         write(Picture(picture.alpha[:, :, None]), lossless, format="png")
@@ -232,7 +157,7 @@ def _overhead(frame) -> int:
     return layout.file_length(header, [layout.Chunk(k, 0, v) for k, v in chunks.items()])
 
 
-def _choose_step(coder: _TileCoder, frame, settings: Settings, picture: Picture) -> int:
+def _choose_step(coder: TileCoder, frame, settings: Settings, picture: Picture) -> int:
     low, high = coder.range
     if settings.step is not None:
         return settings.step
@@ -257,7 +182,7 @@ def _choose_step(coder: _TileCoder, frame, settings: Settings, picture: Picture)
     return step
 
 
-def _write(frame, coder: _TileCoder, step: int, jobs: int, picture: Picture, progress) -> bytes:
+def _write(frame, coder: TileCoder, step: int, jobs: int, picture: Picture, progress) -> bytes:
     header, chunks = frame
     coded = coder.code(step, jobs, progress)
     quality = _measure(coder, coded, step, picture)
@@ -281,7 +206,7 @@ def _write(frame, coder: _TileCoder, step: int, jobs: int, picture: Picture, pro
     return writer.to_bytes(replace(header, layers=tuple(layers)), tiles, payloads, chunks)
 
 
-def _measure(coder: _TileCoder, coded, step: int, picture: Picture) -> list[int]:
+def _measure(coder: TileCoder, coded, step: int, picture: Picture) -> list[int]:
     """PSNR of the picture decoded up to each layer, in 1/100 dB, as the header stores it."""
     latents = Latents(coder.model, coder.grid.canvas)
     whole = Box(0, 0, picture.width, picture.height)
@@ -309,7 +234,17 @@ class Report:
     """What decoding met: bytes read from the source, and what could not be used."""
 
     bytes_read: int = 0
-    damaged: list[dict] = field(default_factory=list)  # layer, tile, message
+    damaged: list[Unusable] = field(default_factory=list)  # in the order of tiles
+
+    def damage_map(self, box: Box) -> np.ndarray:
+        """(H, W) uint8 of `box`: 0 whole, 128 where a lower layer is shown, 255 nothing."""
+        mask = np.zeros((box.height, box.width), np.uint8)
+        for found in self.damaged:
+            part = found.box.grown(0, box)
+            rows = slice(part.top - box.top, max(part.bottom - box.top, 0))
+            columns = slice(part.left - box.left, max(part.right - box.left, 0))
+            mask[rows, columns] = 128 if found.lower else 255
+        return mask
 
 
 def decode(
@@ -333,14 +268,6 @@ def decode(
         raise Unsupported(f"{reader.name}: not a still picture")
     top = _top_layer(reader, layers)
     model = model or find(header.model, header.digest)
-    if header.total_layers != len(model.layers):
-        raise Damaged(
-            f"{reader.name}: {header.total_layers} layers, model {model.id} has {len(model.layers)}"
-        )
-    chain = [*model.layers[top].needs, top]
-    for n in reversed(chain):
-        if header.layer(n).needed != model.layers[n].needs:
-            raise Damaged(f"{reader.name}: layer {n} does not need the layers that its model says")
     grid = Grid(header.width, header.height, header.tile_size)
     whole = (0, 0, header.width, header.height)
     wanted = region(box or whole, header.width, header.height)
@@ -351,40 +278,21 @@ def decode(
         -(-wanted.right // LATENT),
         -(-wanted.bottom // LATENT),
     ).grown(head.halo, grid.canvas)
-    report = Report()
     latents = Latents(model, window)
-
-    def unusable(n: int, tile: int, message: str) -> None:
-        report.damaged.append({"layer": header.layer(n).name, "tile": tile, "message": message})
-
-    def work(tile: int) -> None:
-        seen: dict[int, np.ndarray] = {}
-        for n in chain:
-            entry = reader.tiles[n][tile]
-            if not entry.present:
-                if not model.layers[n].needs:
-                    unusable(n, tile, "absent, and no lower layer stands in for it")
-                break  # what lies above needs this layer too
-            step = header.layer(n).step + entry.step_offset
-            try:
-                coded = _decode_tile(reader, model, grid, n, tile, step, seen)
-            except Damaged as error:
-                if not allow_partial:
-                    raise
-                unusable(n, tile, str(error))
-                break
-            seen[n] = coded.seen
-            latents.put(n, grid.latents(tile), coded.latent, step)
-
-    tiles = grid.touching(window)
-    reader.prefetch((n, tile) for n in chain for tile in tiles)
-    each(work, tiles, jobs, progress)
-    report.damaged.sort(key=lambda d: (d["tile"], d["layer"]))
+    damaged = decode_tiles(
+        reader,
+        model,
+        layer_chain(reader, model, top),
+        grid.touching(window),
+        latents.put,
+        tolerant=allow_partial,
+        jobs=jobs,
+        progress=progress,
+    )
     shape = Picture(np.zeros((1, 1, header.channels), f"u{header.bit_depth // 8}"))
     pixels = latents.pixels(top, wanted, shape)
-    picture = Picture(pixels, _alpha(reader, wanted), **attached(reader))
-    report.bytes_read = reader.bytes_read
-    return picture, report
+    picture = Picture(pixels, _alpha(reader, wanted), *metadata.from_chunks(reader.metadata))
+    return picture, Report(reader.bytes_read, damaged)
 
 
 def _top_layer(reader: Reader, layers) -> int:
@@ -399,42 +307,6 @@ def _top_layer(reader: Reader, layers) -> int:
             hint="sccodec join puts the layers of two files together",
         )
     return top
-
-
-def _decode_tile(reader, model, grid, layer: int, tile: int, step: int, seen):
-    """One (layer, tile), its bytes and its symbols checked."""
-    where = f"{reader.name}: layer {layer} ({model.layers[layer].name}), tile {tile}"
-    if not 0 <= step < STEPS:
-        raise Damaged(f"{where}: step index {step} is out of range")
-    payload = reader.payload(layer, tile)
-    box = grid.latents(tile)
-    try:
-        check, coded = quantize.decode(
-            model.priors[layer],
-            model.models,
-            payload,
-            (box.height, box.width),
-            step,
-            _below(model, layer, seen),
-        )
-    except Damaged as error:
-        raise Damaged(f"{where}: {error}") from None
-    if check != reader.tiles[layer][tile].symbols:
-        raise Damaged(
-            f"{where}: the bytes are whole, but decode to other symbols than the encoder's",
-            hint="this machine computes differently from the one that wrote the file",
-        )
-    return coded
-
-
-def attached(reader: Reader) -> dict:
-    """Metadata and resolution as `Picture` takes them."""
-    chunks = reader.metadata
-    metadata = {name: chunks[kind] for name, kind in CHUNKS.items() if kind in chunks}
-    result: dict = {"metadata": metadata}
-    if len(chunks.get("DPI_", b"")) == DPI.size:
-        result["dpi"] = tuple(v / 1000 for v in DPI.unpack(chunks["DPI_"]))
-    return result
 
 
 def _alpha(reader: Reader, box: Box) -> np.ndarray | None:

@@ -217,7 +217,8 @@ class Reader:
     def prefetch(self, wanted: Iterable[tuple[int, int]]) -> None:
         """Read these (layer, tile) now, in as few requests as pay; absent ones are left out.
 
-        They are held until the next call. Does nothing where a request costs nothing.
+        They are held until the next call, which takes from them what it needs too. Does
+        nothing where a request costs nothing.
         """
         if not self._request_cost:
             return
@@ -230,7 +231,6 @@ class Reader:
                 spans[-1][1] = start + length
             else:
                 spans.append([start, start + length])
-        self._held = self._opened
         held = [(start, self._fetch(start, end - start)) for start, end in spans]
         self._held = sorted(self._opened + held)
 

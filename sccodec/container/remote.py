@@ -1,7 +1,7 @@
 """An .scc file behind HTTP: only the bytes that are needed cross the network.
 
 Header and directory say where every payload lies, so one layer of one region is a few range
-requests. Nothing is asked for twice, and nothing again after a failure.
+requests. A request that fails is not repeated.
 """
 
 from __future__ import annotations
@@ -98,14 +98,12 @@ class _Source:
         from urllib.parse import quote
         from urllib.request import Request
 
-        request = Request(quote(self._address, safe="%/:=&?~#+!$,;'@()*[]"))
-        request.add_header("Range", f"bytes={offset}-{offset + length - 1}")
-        request.add_header("User-Agent", "sccodec")
+        headers = {"Range": f"bytes={offset}-{offset + length - 1}", "User-Agent": "sccodec"}
         etag = self._version.get("ETag", "W/")
         if not etag.startswith("W/"):
-            # A file of another version is then sent whole, with status 200.
-            request.add_header("If-Range", etag)
+            headers["If-Range"] = etag  # another version is then sent whole, with status 200
         with _Failures(self):
+            request = Request(quote(self._address, safe="%/:=&?~#+!$,;'@()*[]"), headers=headers)
             answer = self._opener.open(request, timeout=self.timeout)
         if answer.status in (200, 206, 416):
             return answer

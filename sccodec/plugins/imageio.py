@@ -13,6 +13,7 @@ from imageio.core.v3_plugin_api import ImageProperties, PluginV3
 from sccodec import api
 from sccodec.container import is_url
 from sccodec.container.describe import describe
+from sccodec.container.metadata import from_chunks
 from sccodec.errors import NotOurFile
 from sccodec.plugins import os_errors
 
@@ -109,16 +110,12 @@ class SccPlugin(PluginV3):
 
     def metadata(self, index: Index = None, exclude_applied: bool = True) -> dict:
         """What sccodec.info() says, and icc_profile, exif, xmp and dpi where there are any."""
-        from sccodec.codecs.image import attached
-
         _is_batch(index)
-        found = attached(self._picture.reader)
-        payloads = dict(found["metadata"])
-        if "icc" in payloads:
-            payloads["icc_profile"] = payloads.pop("icc")
-        if "dpi" in found:
-            payloads["dpi"] = found["dpi"]
-        return describe(self._picture.reader) | payloads
+        reader = self._picture.reader
+        found, dpi = from_chunks(reader.metadata)
+        if "icc" in found:
+            found["icc_profile"] = found.pop("icc")
+        return describe(reader) | found | ({"dpi": dpi} if dpi else {})
 
     def close(self) -> None:
         if self._picture is not None:

@@ -15,6 +15,7 @@ from sccodec import api
 from sccodec.container import Reader, from_file
 from sccodec.container.describe import describe
 from sccodec.container.layout import PURPOSES, SIGNATURE
+from sccodec.container.metadata import from_chunks
 from sccodec.container.rules import Limits
 from sccodec.plugins import os_errors
 
@@ -58,8 +59,6 @@ class SccImageFile(ImageFile.ImageFile):
     _layers: str | int = "all"
 
     def _open(self) -> None:
-        from sccodec.codecs.image import attached
-
         with os_errors():
             unlimited = Image.MAX_IMAGE_PIXELS is None
             reader = from_file(
@@ -68,11 +67,10 @@ class SccImageFile(ImageFile.ImageFile):
                 limits=Limits(max_pixels=2**63) if unlimited else Limits(),
                 allow_partial=ImageFile.LOAD_TRUNCATED_IMAGES,
             )
-            found = attached(reader)
         self._mode = _mode(reader)
         self._size = reader.header.width, reader.header.height
         self._reader, self._loading = reader, threading.Lock()
-        self.info.update(_info(found["metadata"], found.get("dpi")))
+        self.info.update(_info(*from_chunks(reader.metadata)))
         self.info["sccodec"] = describe(reader)
 
     def draft(

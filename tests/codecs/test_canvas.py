@@ -3,10 +3,10 @@
 import numpy as np
 from conftest import picture
 
-from sccodec.codecs.canvas import Latents
+from sccodec.codecs.canvas import Latents, canvas
 from sccodec.codecs.tiles import Box
 from sccodec.media.image import from_array
-from sccodec.transform.graphs import ABSENT
+from sccodec.transform.graphs import ABSENT, Span
 
 
 def test_a_tile_fills_its_part_of_the_window_and_of_its_layers_planes(tiny_model):
@@ -37,3 +37,11 @@ def test_gray_is_the_mean_of_the_three_colours_and_sixteen_bits_are_257_times_ei
     deep = latents.pixels(0, box, from_array(picture(1, 1).astype(np.uint16)))
     assert np.abs(gray[..., 0] - colour.mean(-1)).max() <= 1
     assert np.abs(deep / 257 - colour).max() <= 0.51
+
+
+def test_a_canvas_repeats_the_last_row_and_column():
+    array = picture(70, 90)
+    rows, columns = Span(64, 128, 0, 128), Span(64, 128, 64, 128)
+    grown = np.pad(array, ((0, 58), (0, 38), (0, 0)), mode="edge")[:, 64:]
+    expected = grown.transpose(2, 0, 1).astype(np.float32) - 128
+    np.testing.assert_array_equal(canvas(from_array(array), rows, columns), expected)

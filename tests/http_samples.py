@@ -26,6 +26,10 @@ class FileServer(ThreadingHTTPServer):
         self.headers: dict[str, str] = {}  # sent too, or instead
         self.cut = 0  # bytes missing at the end of every body after the first
         self.delay = 0.0  # seconds before every answer
+        self.leaving = threading.Event()  # ends the delay
+
+    def handle_error(self, *_):
+        """Clients that hang up are part of the tests."""
 
     @property
     def address(self) -> str:
@@ -60,7 +64,7 @@ class Answer(BaseHTTPRequestHandler):
     def file(self) -> None:
         server, asked = self.server, self.headers["Range"]
         server.asked.append(asked)
-        threading.Event().wait(server.delay)
+        server.leaving.wait(server.delay)
         condition = self.headers["If-Range"]
         fresh = not server.if_range or condition in (None, server.etag)
         total, headers = len(server.data), {"ETag": server.etag}
@@ -95,5 +99,6 @@ def serving(data: bytes) -> Iterator[FileServer]:
         try:
             yield server
         finally:
+            server.leaving.set()
             server.shutdown()
             thread.join()

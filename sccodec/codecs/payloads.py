@@ -1,0 +1,195 @@
+"""The payloads of a picture's (layer, tile)s: coded, counted, and read back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from sccodec.codecs.tiles import Box, Grid, Progress, each
+from sccodec.container.reader import Reader
+from sccodec.entropy.tables import STEPS
+from sccodec.errors import CodecError, Damaged, Mismatch
+from sccodec.latents import quantize
+from sccodec.latents.prior import Coded
+from sccodec.latents.quantize import Analysed
+from sccodec.profiles.registry import Model
+from sccodec.transform.graphs import HYPER, LATENT
+
+
+class TileCoder:
+    """All (layer, tile) of one analysed picture, coded or counted at any step index."""
+
+    def __init__(self, model: Model, grid: Grid, latents, offsets, skipped):
+        self.model, self.grid = model, grid
+        self.latents, self.offsets, self.skipped = latents, offsets, skipped
+        self.range = tuple(model.about["steps"])
+
+    def analysed(self, layer: int, tile: int) -> Analysed:
+        name, box = self.model.layers[layer].name, self.grid.latents(tile)
+        ratio = HYPER // LATENT
+        return Analysed(
+            self.latents[f"{name}.y"][:, box.top : box.bottom, box.left : box.right],
+            self.latents[f"{name}.z"][
+                :, box.top // ratio : box.bottom // ratio, box.left // ratio : box.right // ratio
+            ],
+        )
+
+    def layers(self, tile: int) -> range:
+        """Layers that this tile has: outside a region of interest perhaps only the first."""
+        return range(1 if tile in self.skipped else len(self.model.layers))
+
+    def step(self, tile: int, step: int) -> int:
+        return min(max(step + self.offsets[tile], 0), STEPS - 1)
+
+    def bits(self, step: int, jobs: int) -> float:
+        """Payload bits of all layers and tiles at a step index; nothing is coded."""
+
+        def count(tile: int) -> float:
+            total, seen = 0.0, {}
+            for layer in self.layers(tile):
+                bits, coded = quantize.count_bits(
+                    self.model.priors[layer],
+                    self.analysed(layer, tile),
+                    self.step(tile, step),
+                    _below(self.model, layer, seen),
+                )
+                seen[layer] = coded.seen
+                total += 8 * math.ceil(bits / 32 + 0.5) * 4  # payloads are whole words
+            return total
+
+        return sum(each(count, range(len(self.grid)), jobs))
+
+    def code(self, step: int, jobs: int, progress: Progress | None):
+        """[(payload, latents) of each layer] of each tile; None for a layer left out."""
+
+        def work(tile: int):
+            parts, seen = [], {}
+            for layer in self.layers(tile):
+                payload, coded = quantize.encode(
+                    self.model.priors[layer],
+                    self.model.models,
+                    self.analysed(layer, tile),
+                    self.step(tile, step),
+                    _below(self.model, layer, seen),
+                )
+                seen[layer] = coded.seen
+                parts.append((payload, coded.latent))
+            return parts + [None] * (len(self.model.layers) - len(parts))
+
+        return each(work, range(len(self.grid)), jobs, progress)
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """One (layer, tile) that could not be decoded; its place shows the layer below."""
+
+    layer: str
+    tile: int
+    box: Box  # the tile in pixels of the picture
+    lower: bool  # whether a layer below stands in for it
+    message: str
+    error: CodecError | None = None  # None: absent, though nothing stands in for it
+
+    def facts(self) -> dict:
+        """Plain values for JSON; box is x, y, w, h."""
+        box = [self.box.left, self.box.top, self.box.width, self.box.height]
+        return {"layer": self.layer, "tile": self.tile, "box": box, "message": self.message}
+
+
+def layer_chain(reader: Reader, model: Model, top: int) -> list[int]:
+    """The layers that decoding layer `top` takes, lowest first.
+
+    Raises Damaged if header and model disagree about the layers.
+    """
+    header = reader.header
+    if header.total_layers != len(model.layers):
+        raise Damaged(
+            f"{reader.name}: {header.total_layers} layers, model {model.id} has {len(model.layers)}"
+        )
+    chain = [*model.layers[top].needs, top]
+    for n in reversed(chain):
+        if header.layer(n).needed != model.layers[n].needs:
+            raise Damaged(f"{reader.name}: layer {n} does not need the layers that its model says")
+    return chain
+
+
+def decode_tiles(
+    reader: Reader,
+    model: Model,
+    chain: list[int],
+    tiles: Iterable[int],
+    put: Callable[[int, Box, np.ndarray, int], None],
+    *,
+    tolerant: bool,
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> list[Unusable]:
+    """Decodes the layers of `chain` of some tiles and gives each to `put`.
+
+    put(layer, box in latents, latents (C, h, w) float32, step index). If `tolerant`, what cannot
+    be decoded is returned in the order of tiles; if not, the first such raises Damaged or
+    Mismatch. What a tile lacks, the layers above it lack too.
+    """
+    header, tiles = reader.header, list(tiles)
+    grid = Grid(header.width, header.height, header.tile_size)
+    reader.prefetch((n, tile) for n in chain for tile in tiles)
+
+    def work(tile: int) -> Unusable | None:
+        seen: dict[int, np.ndarray] = {}
+        for n in chain:
+            name, entry = header.layer(n).name, reader.tiles[n][tile]
+            if not entry.present:
+                if model.layers[n].needs:
+                    return None
+                message = f"{reader.name}: layer {n} ({name}), tile {tile} is absent"
+                return Unusable(name, tile, grid.pixels(tile), False, message)
+            step = header.layer(n).step + entry.step_offset
+            try:
+                coded = _decode_tile(reader, model, grid, n, tile, step, seen)
+            except (Damaged, Mismatch) as error:
+                if not tolerant:
+                    raise
+                return Unusable(name, tile, grid.pixels(tile), bool(seen), str(error), error)
+            seen[n] = coded.seen
+            put(n, grid.latents(tile), coded.latent, step)
+        return None
+
+    return [found for found in each(work, tiles, jobs, progress) if found]
+
+
+def _decode_tile(
+    reader: Reader, model: Model, grid: Grid, layer: int, tile: int, step: int, seen
+) -> Coded:
+    """One (layer, tile), its bytes and its symbols checked."""
+    where = f"{reader.name}: layer {layer} ({model.layers[layer].name}), tile {tile}"
+    if not 0 <= step < STEPS:
+        raise Damaged(f"{where}: step index {step} is out of range")
+    payload = reader.payload(layer, tile)
+    box = grid.latents(tile)
+    hint = "sccodec doctor tells whether this machine computes as every other does"
+    try:
+        check, coded = quantize.decode(
+            model.priors[layer],
+            model.models,
+            payload,
+            (box.height, box.width),
+            step,
+            _below(model, layer, seen),
+        )
+    except Damaged as error:
+        raise Mismatch(f"{where}: the bytes are whole, but {error}", hint=hint) from None
+    if check != reader.tiles[layer][tile].symbols:
+        raise Mismatch(
+            f"{where}: the bytes are whole, but decode to other symbols than were written",
+            hint=hint,
+        )
+    return coded
+
+
+def _below(model: Model, layer: int, seen: dict[int, np.ndarray]) -> np.ndarray | None:
+    """What the prior of a layer sees of the layers that it needs."""
+    needs = model.layers[layer].needs
+    return np.concatenate([seen[i] for i in needs]) if needs else None
