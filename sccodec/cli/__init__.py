@@ -7,7 +7,19 @@ import sys
 import click
 
 from sccodec import __version__
-from sccodec.cli import decode, demo, encode, export, extract, info, join, models, train
+from sccodec.cli import (
+    decode,
+    demo,
+    doctor,
+    encode,
+    export,
+    extract,
+    info,
+    join,
+    models,
+    train,
+    verify,
+)
 
 
 class Group(click.Group):
@@ -47,7 +59,19 @@ def cli() -> None:
     """
 
 
-for module in (encode, decode, extract, join, info, models, demo, train, export):
+for module in (
+    encode,
+    decode,
+    extract,
+    join,
+    info,
+    verify,
+    doctor,
+    models,
+    demo,
+    train,
+    export,
+):
     cli.add_command(module.command)
 
 

@@ -20,8 +20,8 @@ def command(as_json):
     """
     from sccodec.profiles.registry import installed
 
-    models = installed()
-    if not models:
+    models, broken = installed()
+    if not models and not broken:
         raise WrongModel(
             "no model is installed",
             hint="put a model folder below a folder that SCCODEC_MODELS names",
@@ -48,3 +48,4 @@ def command(as_json):
         click.echo(f"    layers: {layers}")
         for key, value in model.about["trained"].items():
             click.echo(f"    {key}: {value}")
+    return max((border.complain(error) for error in broken), default=0)

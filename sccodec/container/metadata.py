@@ -23,7 +23,7 @@ def to_chunks(
 def from_chunks(
     chunks: Mapping[str, bytes],
 ) -> tuple[dict[str, bytes], tuple[float, float] | None]:
-    """The opposite of `to_chunks`; other chunks, and a resolution of a wrong length, are nothing."""
+    """The opposite of `to_chunks`; other chunks and a resolution of a wrong length do not count."""
     metadata = {name: chunks[kind] for name, kind in CHUNKS.items() if kind in chunks}
     stored = chunks.get(RESOLUTION, b"")
     if len(stored) != DPI.size:

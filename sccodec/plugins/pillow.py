@@ -76,7 +76,7 @@ class SccImageFile(ImageFile.ImageFile):
     def draft(
         self, mode: str | None, size: tuple[int, int] | None
     ) -> tuple[str, tuple[int, int, float, float]] | None:
-        """Decode the base layer only if `size` is at most half of the picture's.
+        """Decode the base layer only, if `size` is at most half as wide and half as high.
 
         The picture keeps its size and mode, so the box that is returned is all of it; None
         where a draft saves nothing. A later draft with a larger size takes it back.

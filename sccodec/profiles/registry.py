@@ -136,13 +136,16 @@ def folders() -> list[Path]:
 _loaded: dict[Path, Model] = {}
 
 
-def installed() -> list[Model]:
-    """All installed models, those of SCCODEC_MODELS first."""
-    found = []
+def installed() -> tuple[list[Model], list[WrongModel]]:
+    """All installed models, those of SCCODEC_MODELS first, and why others cannot be used."""
+    found, broken = [], []
     for folder in folders():
         for path in sorted(folder.glob("*/model.json")):
-            found.append(_loaded.setdefault(path, Model(path.parent)))
-    return found
+            try:
+                found.append(_loaded.get(path) or _loaded.setdefault(path, Model(path.parent)))
+            except WrongModel as error:
+                broken.append(error)
+    return found, broken
 
 
 def find(name: str, digest_prefix: bytes | None = None) -> Model:
@@ -151,7 +154,7 @@ def find(name: str, digest_prefix: bytes | None = None) -> Model:
     Raises WrongModel, which names those that are installed.
     """
     name = PROFILES.get(name, name)
-    models = installed()
+    models, broken = installed()
     named = [model for model in models if model.id == name]
     for model in named:
         if digest_prefix is None or bytes.fromhex(model.digest).startswith(digest_prefix):
@@ -159,7 +162,8 @@ def find(name: str, digest_prefix: bytes | None = None) -> Model:
     here = ", ".join(f"{m.id} ({m.digest[:16]})" for m in models) or "none"
     wanted = name if digest_prefix is None else f"{name} ({digest_prefix.hex()})"
     other = "another model of that name is installed" if named else "it is not installed"
+    unusable = "".join(f"; {error}" for error in broken)
     raise WrongModel(
-        f"model {wanted} is needed and {other}; installed: {here}",
+        f"model {wanted} is needed and {other}; installed: {here}{unusable}",
         hint="put its folder below a folder that SCCODEC_MODELS names",
     )

@@ -27,6 +27,20 @@ def test_no_models(monkeypatch):
     assert "SCCODEC_MODELS" in result.hints[0]
 
 
+def test_a_broken_folder_does_not_hide_the_others(tmp_path, monkeypatch, tiny_model):
+    (tmp_path / "old-1").mkdir()
+    (tmp_path / "old-1" / "model.json").write_text('{"format": 99}')
+    monkeypatch.setattr(registry, "folders", lambda: [tmp_path, tiny_model.folder.parent])
+    result = run("models")
+    assert (result.code, result.out[:6]) == (3, b"tiny-1")
+    assert result.errors == ["sccodec: error: model old-1 has format 99, we read 1"]
+    assert registry.find("tiny-1").digest == tiny_model.digest
+    with pytest.raises(
+        sccodec.WrongModel, match=r"installed: tiny-1 .*; model old-1 has format 99"
+    ):
+        registry.find("old-1")
+
+
 @pytest.fixture
 def photo_is_tiny(monkeypatch):
     monkeypatch.setitem(registry.PROFILES, "photo", "tiny-1")
