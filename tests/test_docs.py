@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib.util
 import json
 import os
@@ -171,6 +172,10 @@ def test_limits_in_the_specification_are_the_defaults():
     page = (ROOT / "formats" / "container.md").read_text()
     for name, power in (("pixels", 28), ("tiles of all layers", 20)):
         assert f"| {name} | 2^{power} |" in page
+    assert "| pixels of a tile | 2^24 |" in page
+    assert DEFAULT_LIMITS.max_tile == 2**24
+    for field in dataclasses.fields(DEFAULT_LIMITS):
+        assert f"SCCODEC_{field.name.upper()}" in page
     assert DEFAULT_LIMITS.max_pixels == 2**28
     assert DEFAULT_LIMITS.max_tiles == 2**20
     assert f"| width, height | {DEFAULT_LIMITS.max_dimension} |" in page

@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,7 +17,7 @@ import click
 
 from sccodec.container.reader import Reader, from_stream, open_path
 from sccodec.container.remote import is_url, open_url
-from sccodec.container.rules import Limits
+from sccodec.container.rules import NO_LIMIT, environment_limits
 from sccodec.container.writer import whole_file
 from sccodec.errors import BadRequest, CodecError, LimitExceeded
 
@@ -116,7 +117,7 @@ def open_input(name: str, size_limit: int | None = None, allow_partial: bool = F
     """
     options: dict = {"allow_partial": allow_partial}
     if size_limit is not None:
-        options["limits"] = Limits(max_pixels=size_limit or 2**63)
+        options["limits"] = replace(environment_limits(), max_pixels=size_limit or NO_LIMIT)
     if name == STREAM:
         return from_stream(sys.stdin.buffer, name="<stdin>", **options)
     if is_url(name):

@@ -39,7 +39,7 @@ from sccodec.cli import border
     "--size-limit",
     type=click.IntRange(min=0),
     metavar="PIXELS",
-    help="Refuse larger pictures; 0 for no limit.",
+    help="Refuse larger pictures; 0 for no limit. SCCODEC_MAX_PIXELS sets it for every command.",
 )
 @border.jobs_option
 @border.force_option

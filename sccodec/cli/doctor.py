@@ -13,9 +13,10 @@ from sccodec.cli import border
 @border.json_option
 @border.border
 def command(as_json):
-    """Say whether this machine decodes like every other, and which part does not.
+    """Say whether this machine decodes like every other.
 
-    Runs bundled vectors, which takes seconds. Exit code 3 if any part differs.
+    Runs bundled vectors, which takes seconds, and names each part that differs; exit code 3 if
+    any does.
     """
     from sccodec.codecs import doctor
 

@@ -57,7 +57,7 @@ class TileCoder:
                     _below(self.model, layer, seen),
                 )
                 seen[layer] = coded.seen
-                total += 8 * math.ceil(bits / 32 + 0.5) * 4  # payloads are whole words
+                total += 32 * math.ceil(bits / 32)  # payloads are whole words
             return total
 
         return sum(each(count, range(len(self.grid)), jobs))

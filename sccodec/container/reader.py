@@ -19,6 +19,7 @@ from typing import BinaryIO, NamedTuple
 
 from sccodec.container import layout
 from sccodec.container.layout import Chunk, Header, Limits, TileEntry
+from sccodec.container.rules import environment_limits
 from sccodec.errors import BadRequest, CodecError, Damaged, NotOurFile, Unsupported
 
 FRONT = 1024  # bytes of the first request: enough to open a small file at once
@@ -70,14 +71,14 @@ class Reader:
         size: int | None = None,
         *,
         name: str = "<bytes>",
-        limits: Limits = layout.DEFAULT_LIMITS,
+        limits: Limits | None = None,
         allow_partial: bool = False,
         request_cost: int = 0,
         notes: tuple[str, ...] = (),
     ):
         self.name = name
         self.size = size
-        self.limits = limits
+        self.limits = environment_limits() if limits is None else limits
         self.bytes_read = self.requests = 0
         self.notes = notes
         self._read_at = read_at

@@ -6,12 +6,13 @@ A value that contradicts another is the file's fault (`Damaged`) or the caller's
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from sccodec.errors import CodecError, LimitExceeded, Unsupported
+from sccodec.errors import BadRequest, CodecError, LimitExceeded, Unsupported
 
 if TYPE_CHECKING:
     from sccodec.container.layout import Header, LayerEntry, TileEntry
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 MODALITIES = ("picture", "video", "tensor")
 MAX_NAMED_LAYERS = 32  # `needs` has one bit for each
 MAX_CHUNK = 2**31 - 1  # so that a length fits a signed integer in every language
+NO_LIMIT = 2**63
 PRESENT = 1  # bit of a tile's flags
 
 # A digit first would read as a count ("2": the first two layers); "all" is every layer.
@@ -33,6 +35,7 @@ class Limits:
 
     max_pixels: int = 2**28  # width x height: 768 MiB of RGB at 8 bits
     max_dimension: int = 65535  # pixels along one side
+    max_tile: int = 2**24  # pixels of one tile, which is decoded as a whole
     max_layers: int = MAX_NAMED_LAYERS
     max_tiles: int = 2**20  # of all layers together: a directory of 14 MiB
     max_chunk: int = MAX_CHUNK  # bytes
@@ -40,6 +43,22 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+
+
+def environment_limits(environment: Mapping[str, str] = os.environ) -> Limits:
+    """The default limits, or what `SCCODEC_MAX_PIXELS` and its like say; 0 is no limit.
+
+    Raises BadRequest for a value that is no number.
+    """
+    values = {}
+    for field in fields(Limits):
+        text = environment.get(f"SCCODEC_{field.name.upper()}")
+        if text is None:
+            continue
+        if not text.isdecimal():
+            raise BadRequest(f"SCCODEC_{field.name.upper()} is {text!r}, not a number")
+        values[field.name] = int(text) or NO_LIMIT
+    return Limits(**values)
 
 
 def tile_grid(width: int, height: int, tile_size: int) -> tuple[int, int]:
@@ -61,6 +80,8 @@ def check_header(header: Header, limits: Limits, *, wrong: type[CodecError]) -> 
     """Raise for the first field that no reader would accept."""
     check_limit("pixels of the longer side", max(header.width, header.height), limits.max_dimension)
     check_limit("pixels", header.width * header.height, limits.max_pixels)
+    tile = min(header.tile_size, header.width) * min(header.tile_size, header.height)
+    check_limit("pixels of a tile", tile, limits.max_tile)
     check_limit("layers", header.total_layers, limits.max_layers, MAX_NAMED_LAYERS)
     _check_canvas(header, wrong)
     if not MODEL_ID.fullmatch(header.model) or not header.model.isprintable():

@@ -60,7 +60,7 @@ def load(sources: list[str | Path], cache: str | Path, smallest: int = 64) -> Cr
     """Decode tars or folders of pictures once and map the result.
 
     Pictures with a side under `smallest` pixels are left out. The cache is keyed by the
-    sources' paths, sizes and times, so a changed tar is decoded again.
+    sources' names and sizes, so that a tar that has grown is decoded again.
     """
     paths = [Path(s) for s in sources]
     missing = [str(p) for p in paths if not p.exists()]

@@ -262,5 +262,5 @@ def test_warnings_of_pillow_stay_inside():
 def test_every_command_has_the_border():
     for name, command in cli.commands.items():
         assert hasattr(command.callback, "__wrapped__"), name
-        assert command.get_short_help_str(60).endswith("."), name
+        assert command.get_short_help_str(60).rstrip(".") + "." == command.get_short_help_str(99)
     assert encode.command is cli.commands["encode"]
