@@ -38,7 +38,8 @@ ROOMS = {
     "api.py": "",
     "evaluate": "",
     "plugins": "",
-    "cli": "border encode decode extract join info verify doctor models demo train export",
+    "cli": "border names batch encode decode extract join info verify doctor models demo "
+    "train export",
     "train": "wavelet networks prior model data loss loop onnx_graphs export",
 }
 

@@ -25,6 +25,7 @@ from sccodec.container import (
 from sccodec.container import join as join_layers
 from sccodec.container.describe import describe
 from sccodec.container.reader import Reader
+from sccodec.container.rules import environment_limits
 from sccodec.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -194,4 +195,4 @@ def _picture(source) -> Picture:
         return image.from_array(source)
     if hasattr(source, "getbands"):
         return image.from_pil(source)
-    return image.read(source)
+    return image.read(source, max_pixels=environment_limits().max_pixels)

@@ -97,12 +97,13 @@ def test_examples_run(page, shell):
 
 def test_enough_examples_run_and_the_others_say_why():
     assert sum(map(len, RUNNABLE.values())) >= 15
-    assert len(UNRUN) <= 6, UNRUN
+    assert len(UNRUN) <= 7, UNRUN
     for place, reason in UNRUN.items():
         assert reason in (
             "installs",
             "needs training data and hours",
             "needs a trained checkpoint",
+            "is a line of crontab",
         ), place
 
 
@@ -144,7 +145,7 @@ def test_what_the_pages_repeat_of_the_code_is_current():
         text = page.read_text()
         assert make.made(text) == text, f"{page.name}: run python docs/make.py"
         marks += text.count("<!-- end -->")
-        for word in ("Usage:", "PIXELS"):  # so the comparison can fail
+        for word in ("Usage:", "PIXELS: "):  # so the comparison can fail
             assert make.made(text.replace(word, "")) == text
     assert marks == len(cli.commands) + 3
 

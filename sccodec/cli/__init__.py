@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import click
@@ -75,6 +76,14 @@ for module in (
     cli.add_command(module.command)
 
 
+def _stop(number: int, _frame) -> None:
+    sys.exit(128 + number)
+
+
 def main() -> None:
-    """The console script."""
+    """The console script. Told to stop, it takes what is half-written with it."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _stop)
     cli()

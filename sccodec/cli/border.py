@@ -1,9 +1,8 @@
-"""What every command shares at its border: errors, `-`, output names, results."""
+"""What every command shares at its border: errors, `-`, limits, what is said and where."""
 
 from __future__ import annotations
 
 import functools
-import json
 import os
 import sys
 import warnings
@@ -17,7 +16,7 @@ import click
 
 from sccodec.container.reader import Reader, from_stream, open_path
 from sccodec.container.remote import is_url, open_url
-from sccodec.container.rules import NO_LIMIT, environment_limits
+from sccodec.container.rules import NO_LIMIT, Limits, environment_limits
 from sccodec.container.writer import whole_file
 from sccodec.errors import BadRequest, CodecError, LimitExceeded
 
@@ -34,12 +33,22 @@ def explain(error: CodecError | OSError | MemoryError) -> tuple[str, int]:
     return f"{name}{(error.strerror or str(error)).lower()}", 1
 
 
+def shown(text: str) -> str:
+    """One line that is safe on a terminal, whatever a file is called: `\\n` for a line feed."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def say(text: str) -> None:
+    """One line on stderr."""
+    click.echo(shown(text), err=True)
+
+
 def complain(error: CodecError | OSError | MemoryError) -> int:
     """Prints an error and its hint on stderr; returns the exit code that it calls for."""
     message, code = explain(error)
-    click.echo(f"sccodec: error: {message}", err=True)
+    say(f"sccodec: error: {message}")
     if hint := getattr(error, "hint", None):
-        click.echo(f"sccodec: hint: {hint}", err=True)
+        say(f"sccodec: hint: {hint}")
     return code
 
 
@@ -110,22 +119,28 @@ def read_input(name: str) -> bytes:
     return Path(name).read_bytes()
 
 
-def open_input(name: str, size_limit: int | None = None, allow_partial: bool = False) -> Reader:
+def limits(size_limit: int | None, dimension_limit: int | None = None) -> Limits:
+    """The limits of the environment, and those that options set; 0 for none."""
+    given = {"max_pixels": size_limit, "max_dimension": dimension_limit}
+    told = {name: value or NO_LIMIT for name, value in given.items() if value is not None}
+    return replace(environment_limits(), **told)
+
+
+def open_input(name: str, note: Callable[[str], None] | None = None, **options) -> Reader:
     """A reader of an .scc file, of an http(s) address, or of stdin for `-`.
 
-    `size_limit` in pixels, 0 for none.
+    `note` is told what people should know of the source; default: they are told at once.
     """
-    options: dict = {"allow_partial": allow_partial}
-    if size_limit is not None:
-        options["limits"] = replace(environment_limits(), max_pixels=size_limit or NO_LIMIT)
     if name == STREAM:
         return from_stream(sys.stdin.buffer, name="<stdin>", **options)
-    if is_url(name):
-        reader = open_url(name, **options)
-        for note in reader.notes:
-            click.echo(f"sccodec: {name}: {note}", err=True)
-        return reader
-    return open_path(name, **options)
+    reader = open_url(name, **options) if is_url(name) else open_path(name, **options)
+    for text in reader.notes:
+        (note or _note)(f"{name}: {text}")
+    return reader
+
+
+def _note(text: str) -> None:
+    say(f"sccodec: {text}")
 
 
 def fetched(reader: Reader) -> str:
@@ -146,88 +161,6 @@ def open_output(name: str, force: bool) -> Iterator[BinaryIO]:
         return
     with whole_file(name, force) as out:
         yield out
-
-
-def output_names(inputs: tuple[str, ...], output: str | None, suffix: str) -> list[str]:
-    """Where each input goes: FILE or `-` for one input, DIR/ for several, beside it without -o.
-
-    Raises BadRequest if two inputs would share an output, or several were given one file.
-    """
-    folder = output is not None and (output.endswith(os.sep) or os.path.isdir(output))
-    if inputs.count(STREAM) > 1:
-        raise BadRequest("only one input can be stdin")
-    if folder and STREAM in inputs:
-        raise BadRequest("stdin has no name for a file in a folder", hint="-o FILE gives one")
-    if len(inputs) > 1 and output is not None and not folder:
-        raise BadRequest(
-            f"{len(inputs)} inputs cannot go to one file {output}",
-            hint=f"-o {output.rstrip(os.sep)}{os.sep} makes it a folder",
-        )
-    if output is not None and not folder:
-        return [output]
-    names = []
-    for name in inputs:
-        if name == STREAM:
-            names.append(STREAM)
-            continue
-        local = _name_in_address(name) if is_url(name) else name
-        stem, _ = os.path.splitext(local.rstrip(os.sep))
-        names.append(
-            os.path.join(output, os.path.basename(stem) + suffix) if folder else stem + suffix
-        )
-    twins = {name for name in names if names.count(name) > 1}
-    if twins:
-        raise BadRequest(f"several inputs would become {sorted(twins)[0]}")
-    if folder:
-        Path(output).mkdir(parents=True, exist_ok=True)
-    return names
-
-
-def _name_in_address(url: str) -> str:
-    """What a browser would call the file, for an output in the current folder."""
-    from urllib.parse import unquote, urlsplit
-
-    name = os.path.basename(unquote(urlsplit(url).path))
-    if not name or name.startswith("."):
-        raise BadRequest(f"{url} holds no name for a file", hint="-o FILE gives one")
-    return name
-
-
-def each_file(
-    inputs: tuple[str, ...],
-    outputs: list[str],
-    work: Callable[[str, str], dict],
-    as_json: bool,
-    force: bool,
-) -> int:
-    """work(input, output) for every file; a failing file does not stop the rest.
-
-    `work` returns facts for --json, with a `line` for people, and perhaps an exit `code`.
-    Returns the exit code: that of the first failure, or 0.
-    """
-    if as_json and STREAM in outputs:
-        raise BadRequest("--json and the file itself cannot both go to stdout")
-    worst = 0
-    for count, (source, target) in enumerate(zip(inputs, outputs, strict=True), 1):
-        try:
-            if not force and os.path.isfile(target):  # before the work; whole_file looks again
-                raise BadRequest(f"{target} exists", hint="--force replaces it")
-            facts = work(source, target)
-        except BrokenPipeError:
-            raise
-        except (CodecError, OSError, MemoryError) as error:
-            code = complain(error)
-            facts = {"input": source, "error": explain(error)[0], "code": code}
-        else:
-            code = facts.pop("code", 0)
-            progress = f"[{count}/{len(inputs)}] " if len(inputs) > 1 else ""
-            line = facts.pop("line")
-            if not as_json:
-                click.echo(progress + line, err=True)
-        if as_json:
-            click.echo(json.dumps(facts))
-        worst = worst or code
-    return worst
 
 
 MANY_TILES = 8  # below this, progress is not worth a line
@@ -255,6 +188,12 @@ jobs_option = click.option(
     default="1",
     callback=jobs,
     metavar="N|all",
-    help="Threads that code tiles.",
+    help="Threads: over files if there are several, else over tiles.",
     show_default=True,
+)
+size_option = click.option(
+    "--size-limit",
+    type=click.IntRange(min=0),
+    metavar="PIXELS",
+    help="Refuse larger pictures; 0 for no limit. SCCODEC_MAX_PIXELS sets it for every command.",
 )

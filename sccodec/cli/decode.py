@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
-from sccodec.cli import border
+from sccodec.cli import batch, border, names
+from sccodec.errors import BadRequest
 
 
 @click.command("decode")
-@click.argument("inputs", nargs=-1, required=True, metavar="IN...")
 @click.option("-o", "--output", metavar="OUT", help="File, folder/, or - for stdout.")
 @click.option(
     "--format",
@@ -36,56 +38,102 @@ from sccodec.cli import border
     help="Show what can be decoded of a damaged or cut file; exit code 2 if it is.",
 )
 @click.option(
-    "--size-limit",
+    "--damage-map",
+    metavar="FILE.png",
+    help="With --allow-partial: 0 whole, 128 a lower layer, 255 nothing, of the region.",
+)
+@border.size_option
+@click.option(
+    "--dimension-limit",
     type=click.IntRange(min=0),
     metavar="PIXELS",
-    help="Refuse larger pictures; 0 for no limit. SCCODEC_MAX_PIXELS sets it for every command.",
+    help="Refuse pictures with a longer side; 0 for no limit. SCCODEC_MAX_DIMENSION.",
 )
 @border.jobs_option
-@border.force_option
-@border.json_option
+@batch.options
 @border.border
-def command(inputs, output, kind, layers, region, allow_partial, size_limit, jobs, force, as_json):
+@names.inputs
+def command(
+    inputs,
+    output,
+    kind,
+    layers,
+    region,
+    allow_partial,
+    damage_map,
+    size_limit,
+    dimension_limit,
+    jobs,
+    force,
+    skip_existing,
+    keep_tree,
+    as_json,
+):
     """Decode .scc files into pictures.
 
     Without -o, photo.scc becomes photo.png beside it. IN may be an http(s) address, of which
     only what is needed is fetched. --json says how many bytes were read, and in how many
     requests.
     """
-    from sccodec.codecs import image
-    from sccodec.media.image import guess_format, write
+    from sccodec.codecs import image, tiles
+    from sccodec.media.image import Picture, guess_format, write
 
-    def work(source: str, target: str) -> dict:
-        form = kind or ("png" if target == border.STREAM else guess_format(target))
-        with border.open_input(source, size_limit, allow_partial) as reader:
+    if damage_map is not None:
+        _check_map(damage_map, inputs, output, allow_partial)
+    limits = border.limits(size_limit, dimension_limit)
+
+    def work(job: batch.Job) -> batch.Done:
+        form = kind or ("png" if job.target == border.STREAM else guess_format(job.target))
+        with border.open_input(
+            job.source, job.note, limits=limits, allow_partial=allow_partial
+        ) as reader:
             picture, report = image.decode(
                 reader,
                 layers,
                 box=region,
                 allow_partial=allow_partial,
-                jobs=jobs,
-                progress=border.progress(source),
+                jobs=job.threads,
+                progress=job.progress,
             )
-            size, requests, fetched = reader.size, reader.requests, border.fetched(reader)
-        with border.open_output(target, force) as out:
+        with border.open_output(job.target, force) as out:
             notes = write(picture, out, format=form)
+            if damage_map is not None:  # inside, so that both appear or neither
+                width, height = reader.header.width, reader.header.height
+                box = tiles.region(region or (0, 0, width, height), width, height)
+                with border.open_output(damage_map, force) as other:
+                    write(Picture(report.damage_map(box)[:, :, None]), other, format="png")
         for note in notes:
-            click.echo(f"sccodec: {source}: {note}", err=True)
+            job.note(f"{job.source}: {note}")
         for damage in report.damaged:
-            click.echo(f"sccodec: damaged: {damage.message}", err=True)
-        return {
-            "input": source,
-            "output": target,
+            job.note(f"damaged: {damage.message}")
+        facts = {
+            "input": job.source,
+            "output": job.target,
             "width": picture.width,
             "height": picture.height,
             "bytes_read": report.bytes_read,
-            "bytes": size,
-            "requests": requests,
+            "bytes": reader.size,
+            "requests": reader.requests,
             "damaged": [damage.facts() for damage in report.damaged],
-            "code": 2 if report.damaged else 0,
-            "line": f"{source} -> {target}: {picture.width}x{picture.height}, "
-            f"{report.bytes_read} of {size} bytes read{fetched}",
         }
+        if damage_map is not None:
+            facts["damage_map"] = damage_map
+        read = f"{report.bytes_read} of {reader.size} bytes read{border.fetched(reader)}"
+        line = f"{job.source} -> {job.target}: {picture.width}x{picture.height}, {read}"
+        return batch.Done(facts, line, code=2 if report.damaged else 0)
 
-    names = border.output_names(inputs, output, f".{kind or 'png'}")
-    return border.each_file(inputs, names, work, as_json, force)
+    targets = names.outputs(inputs, output, f".{kind or 'png'}", keep_tree)
+    maps = [] if damage_map is None else [damage_map]
+    tasks = [(name, target, *maps) for name, target in zip(inputs.names, targets, strict=True)]
+    return batch.first(
+        batch.run(tasks, work, jobs=jobs, as_json=as_json, force=force, skip_existing=skip_existing)
+    )
+
+
+def _check_map(damage_map: str, inputs: names.Inputs, output: str | None, partial: bool) -> None:
+    if not partial:
+        raise BadRequest("--damage-map needs --allow-partial")
+    if inputs.many:
+        raise BadRequest("--damage-map takes one input")
+    if output is not None and os.path.realpath(damage_map) == os.path.realpath(output):
+        raise BadRequest(f"--damage-map and -o both name {damage_map}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
-from sccodec.cli import border
+from sccodec.cli import batch, border, names
 from sccodec.errors import BadRequest
 
 
@@ -21,7 +23,6 @@ def _roi(_context, _option, value: str | None):
 
 
 @click.command("encode")
-@click.argument("inputs", nargs=-1, required=True, metavar="IN...")
 @click.option("-o", "--output", metavar="OUT", help="File, folder/, or - for stdout.")
 @click.option("--profile", default="photo", show_default=True, help="Profile or model id.")
 @click.option("--rate", type=float, metavar="BPP", help="Bits per pixel of the whole file.")
@@ -43,25 +44,24 @@ def _roi(_context, _option, value: str | None):
     metavar="all|none|icc,exif,xmp",
     help="What to keep.",
 )
+@border.size_option
 @border.jobs_option
-@border.force_option
-@border.json_option
+@batch.options
 @border.border
+@names.inputs
 def command(
     inputs,
     output,
     profile,
-    rate,
-    quality,
-    max_bytes,
-    step,
-    tile,
     roi,
     roi_only,
-    metadata,
+    size_limit,
     jobs,
     force,
+    skip_existing,
+    keep_tree,
     as_json,
+    **how,
 ):
     """Encode pictures into .scc files.
 
@@ -73,25 +73,33 @@ def command(
 
     if roi_only and not roi:
         raise BadRequest("--roi-only needs --roi")
-    interest = image.Interest(roi[0], roi[1], roi_only) if roi else None
-    settings = image.Settings(quality, rate, max_bytes, step, tile, interest, metadata, jobs)
+    interest = image.Interest(*roi, roi_only) if roi else None
+    settings = image.Settings(interest=interest, limits=border.limits(size_limit), **how)
     model = find(profile)
 
-    def work(source: str, target: str) -> dict:
-        picture = read(border.read_input(source), name=source)
+    def work(job: batch.Job) -> batch.Done:
+        picture = read(
+            border.read_input(job.source),
+            name=job.source,
+            max_pixels=settings.limits.max_pixels,
+        )
         for note in picture.notes:
-            click.echo(f"sccodec: {source}: {note}", err=True)
-        data = image.encode(picture, settings, model, border.progress(source))
-        with border.open_output(target, force) as out:
+            job.note(f"{job.source}: {note}")
+        data = image.encode(picture, replace(settings, jobs=job.threads), model, job.progress)
+        with border.open_output(job.target, force) as out:
             out.write(data)
         bpp = 8 * len(data) / (picture.width * picture.height)
-        return {
-            "input": source,
-            "output": target,
-            "bytes": len(data),
-            "bpp": round(bpp, 6),
-            "line": f"{source} -> {target}: {len(data)} bytes, {bpp:.4f} bpp",
-        }
+        return batch.Done(
+            {
+                "input": job.source,
+                "output": job.target,
+                "bytes": len(data),
+                "bpp": round(bpp, 6),
+            },
+            f"{job.source} -> {job.target}: {len(data)} bytes, {bpp:.4f} bpp",
+        )
 
-    names = border.output_names(inputs, output, ".scc")
-    return border.each_file(inputs, names, work, as_json, force)
+    tasks = list(zip(inputs.names, names.outputs(inputs, output, ".scc", keep_tree), strict=True))
+    return batch.first(
+        batch.run(tasks, work, jobs=jobs, as_json=as_json, force=force, skip_existing=skip_existing)
+    )

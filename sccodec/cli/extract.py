@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
+from contextlib import ExitStack
 
 import click
 
-from sccodec.cli import border
-from sccodec.container import extract, fit, layer_selection, split
+from sccodec.cli import batch, border, names
+from sccodec.container import extract, fit, layer_selection
 from sccodec.errors import BadRequest
 
 
 @click.command("extract")
-@click.argument("source", metavar="IN")
-@click.option("-o", "--output", required=True, metavar="OUT", help="File, or - for stdout.")
+@click.option(
+    "-o", "--output", required=True, metavar="OUT", help="File, folder/, or - for stdout."
+)
 @click.option("--layers", metavar="base|NAME[,NAME]|N", help="Layers to keep; default base.")
 @click.option(
     "--max-bytes",
@@ -22,12 +23,12 @@ from sccodec.errors import BadRequest
     metavar="N[k|M]",
     help="Keep as many layers from the first as fit.",
 )
-@click.option("--rest", metavar="OTHER", help="Write the other layers to this file.")
-@border.force_option
-@border.json_option
+@click.option("--rest", metavar="OTHER", help="Write the other layers to this file or folder/.")
+@batch.options
 @border.border
-def command(source, output, layers, max_bytes, rest, force, as_json):
-    """Keep some layers of an .scc file.
+@names.inputs
+def command(inputs, output, layers, max_bytes, rest, force, skip_existing, keep_tree, as_json):
+    """Keep some layers of .scc files.
 
     Nothing is decoded or encoded again; `sccodec join OUT OTHER` gives the original
     back, byte for byte.
@@ -36,28 +37,55 @@ def command(source, output, layers, max_bytes, rest, force, as_json):
         raise BadRequest("--layers and --max-bytes exclude each other")
     if rest is not None and os.path.realpath(rest) == os.path.realpath(output):
         raise BadRequest(f"--rest and -o both name {rest}")
-    if as_json and border.STREAM in (output, rest):
-        raise BadRequest("--json and the file itself cannot both go to stdout")
-    with border.open_input(source) as reader:
-        if max_bytes is not None:
-            keep = fit(reader, max_bytes)
-        else:
-            keep = layer_selection(reader.header, layers or "base")
-        with border.open_output(output, force) as out:
-            if rest is None:
-                lengths = [extract(reader, keep, out)]
+
+    def work(job: batch.Job) -> batch.Done:
+        with border.open_input(job.source, job.note) as reader:
+            header, size = reader.header, reader.size
+            if max_bytes is not None:
+                keep = fit(reader, max_bytes)
             else:
-                with border.open_output(rest, force) as other:
-                    lengths = split(reader, keep, out, other)
-        names = [reader.header.layer(n).name for n in keep]
+                keep = layer_selection(header, layers or "base")
+            parts = [keep]
+            if rest is not None:
+                parts.append([index for index in header.present if index not in keep])
+                if not parts[1]:
+                    raise BadRequest(
+                        f"no layer would be left; the file holds {header.layer_list()}"
+                    )
+            with ExitStack() as files:  # all appear, or none
+                lengths = [
+                    _part(files, reader, part, target, force, skip_existing)
+                    for part, target in zip(parts, job.targets, strict=True)
+                ]
+        kept = [header.layer(index).name for index in keep]
         facts = {
-            "input": source,
-            "output": output,
-            "layers": names,
+            "input": job.source,
+            "output": job.target,
+            "layers": kept,
             "bytes": lengths[0],
-            "of": reader.size,
+            "of": size,
         }
         if rest is not None:
-            facts |= {"rest": rest, "rest_bytes": lengths[1]}
-    line = f"{source} -> {output}: {', '.join(names)}, {lengths[0]} of {facts['of']} bytes"
-    click.echo(json.dumps(facts) if as_json else line, err=not as_json)
+            facts |= {"rest": job.targets[1], "rest_bytes": lengths[1]}
+        line = f"{job.source} -> {job.target}: {', '.join(kept)}, {lengths[0]} of {size} bytes"
+        return batch.Done(facts, line)
+
+    columns = [inputs.names, names.outputs(inputs, output, ".scc", keep_tree)]
+    if rest is not None:
+        columns.append(names.outputs(inputs, rest, ".scc", keep_tree))
+    return batch.first(
+        batch.run(
+            list(zip(*columns, strict=True)),
+            work,
+            as_json=as_json,
+            force=force,
+            skip_existing=skip_existing,
+        )
+    )
+
+
+def _part(files: ExitStack, reader, keep, target: str, force: bool, skip_existing: bool) -> int:
+    """Writes some layers; what an interrupted run has finished is left as it is."""
+    if skip_existing and os.path.isfile(target):
+        return os.path.getsize(target)
+    return extract(reader, keep, files.enter_context(border.open_output(target, force)))

@@ -2,42 +2,42 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
-from sccodec.cli import border
+from sccodec.cli import batch, border, names
 from sccodec.container.describe import describe, table
 from sccodec.container.remote import is_url
-from sccodec.errors import BadRequest, CodecError
 
 
 @click.command("info")
-@click.argument("inputs", nargs=-1, required=True, metavar="IN...")
+@click.option(
+    "--allow-partial",
+    is_flag=True,
+    help="Also of a file that is cut short or has a damaged end; exit code 2 if it is.",
+)
 @border.json_option
 @border.border
-def command(inputs, as_json):
+@names.inputs
+def command(inputs, allow_partial, as_json):
     """Say what .scc files hold.
 
     Canvas, model, layers, and sizes that add up to the file. Reads header and directory only
     and needs no model, also of an http(s) address. --json prints one object a line.
     """
 
-    if inputs.count(border.STREAM) > 1:
-        raise BadRequest("only one input can be stdin")
+    def work(job: batch.Job) -> batch.Done:
+        with border.open_input(job.source, job.note, allow_partial=allow_partial) as reader:
+            facts = {"input": job.source, **describe(reader)}
+            text = table({**facts, "name": border.shown(reader.name)})
+            problems = reader.check_frame() if allow_partial else []
+            if is_url(job.source):
+                facts |= {"bytes_read": reader.bytes_read, "requests": reader.requests}
+                text += f"\n{reader.bytes_read} bytes fetched{border.fetched(reader)}"
+        if allow_partial:
+            facts["damaged"] = [problem.message for problem in problems]
+        for problem in problems:
+            job.note(f"damaged: {problem.message}")
+        return batch.Done(facts, text, code=2 if problems else 0)
 
-    def show(source: str) -> int:
-        try:
-            with border.open_input(source) as reader:
-                facts = describe(reader)
-                text = table(facts)
-                if is_url(source):
-                    facts |= {"bytes_read": reader.bytes_read, "requests": reader.requests}
-                    text += f"\n{reader.bytes_read} bytes fetched{border.fetched(reader)}"
-        except (CodecError, OSError) as error:
-            return border.complain(error)
-        click.echo(json.dumps(facts) if as_json else text)
-        return 0
-
-    codes = [show(source) for source in inputs]
-    return next((code for code in codes if code), 0)
+    tasks = [(name,) for name in inputs.names]
+    return batch.first(batch.run(tasks, work, as_json=as_json, report=True))

@@ -34,4 +34,4 @@ def command(inputs, output, force, as_json):
             length = join(readers, out)
     facts = {"inputs": list(inputs), "output": output, "bytes": length}
     line = f"{' + '.join(inputs)} -> {output}: {length} bytes"
-    click.echo(json.dumps(facts) if as_json else line, err=not as_json)
+    click.echo(json.dumps(facts)) if as_json else border.say(line)

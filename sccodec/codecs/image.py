@@ -14,6 +14,7 @@ from sccodec.codecs.payloads import TileCoder, Unusable, decode_tiles, layer_cha
 from sccodec.codecs.tiles import Box, Grid, Progress, choose_tile, region, up_to
 from sccodec.container import layer_selection, layout, metadata, writer
 from sccodec.container.reader import Reader
+from sccodec.container.rules import Limits, environment_limits
 from sccodec.entropy.tables import STEPS
 from sccodec.errors import BadRequest, CodecError, Damaged, Unsupported
 from sccodec.latents.rate import nearest_step, smallest_step_within
@@ -45,6 +46,7 @@ class Settings:
     interest: Interest | None = None
     metadata: str = "all"
     jobs: int = 1
+    limits: Limits | None = None  # default: those of the environment
 
     def __post_init__(self):
         given = [
@@ -78,11 +80,14 @@ def encode(
     read back what it is about to write.
     """
     model = model or find(DEFAULT)
+    limits = settings.limits or environment_limits()
     grid = Grid(
         picture.width,
         picture.height,
         choose_tile(picture.width, picture.height, settings.tile, settings.interest is not None),
     )
+    frame = _frame(picture, grid, model, settings)
+    overhead = _overhead(frame, limits)  # a file that no reader would take is refused here
     latents = analyse(
         model.analysis,
         functools.partial(canvas, picture),
@@ -91,10 +96,9 @@ def encode(
     )
     offsets, skipped = _interest(settings.interest, grid)
     coder = TileCoder(model, grid, latents, offsets, skipped)
-    frame = _frame(picture, grid, model, settings)
-    step = _choose_step(coder, frame, settings, picture)
+    step = _choose_step(coder, overhead, settings, picture)
     while True:
-        data = _write(frame, coder, step, settings.jobs, picture, progress)
+        data = _write(frame, coder, step, settings.jobs, picture, progress, limits)
         if settings.max_bytes is None or len(data) <= settings.max_bytes:
             return data
         if step >= coder.range[1]:
@@ -151,20 +155,19 @@ def _frame(picture: Picture, grid: Grid, model: Model, settings: Settings):
     return header, chunks
 
 
-def _overhead(frame) -> int:
+def _overhead(frame, limits: Limits) -> int:
     """Bytes of the file that are not payload."""
     header, chunks = frame
-    return layout.file_length(header, [layout.Chunk(k, 0, v) for k, v in chunks.items()])
+    return layout.file_length(header, [layout.Chunk(k, 0, v) for k, v in chunks.items()], limits)
 
 
-def _choose_step(coder: TileCoder, frame, settings: Settings, picture: Picture) -> int:
+def _choose_step(coder: TileCoder, overhead: int, settings: Settings, picture: Picture) -> int:
     low, high = coder.range
     if settings.step is not None:
         return settings.step
     if settings.rate is None and settings.max_bytes is None:
         quality = DEFAULT_QUALITY if settings.quality is None else settings.quality
         return round(high + (low - high) * quality / 100)
-    overhead = _overhead(frame)
 
     def size(step: int) -> float:
         return overhead + coder.bits(step, settings.jobs) / 8
@@ -182,7 +185,7 @@ def _choose_step(coder: TileCoder, frame, settings: Settings, picture: Picture) 
     return step
 
 
-def _write(frame, coder: TileCoder, step: int, jobs: int, picture: Picture, progress) -> bytes:
+def _write(frame, coder: TileCoder, step: int, jobs: int, picture, progress, limits) -> bytes:
     header, chunks = frame
     coded = coder.code(step, jobs, progress)
     quality = _measure(coder, coded, step, picture)
@@ -203,7 +206,8 @@ def _write(frame, coder: TileCoder, step: int, jobs: int, picture: Picture, prog
             )
         tiles[n], payloads[n] = entries, data
         layers.append(replace(layer, step=step, bytes=sum(map(len, data)), quality=quality[n]))
-    return writer.to_bytes(replace(header, layers=tuple(layers)), tiles, payloads, chunks)
+    header = replace(header, layers=tuple(layers))
+    return writer.to_bytes(header, tiles, payloads, chunks, limits=limits)
 
 
 def _measure(coder: TileCoder, coded, step: int, picture: Picture) -> list[int]:
@@ -313,11 +317,15 @@ def _alpha(reader: Reader, box: Box) -> np.ndarray | None:
     """(H, W) inside the box; None for an opaque picture."""
     if "ALPH" not in reader.metadata:
         return None
+    header = reader.header
     try:
-        alpha = read(reader.metadata["ALPH"], name=f"{reader.name}: alpha").pixels[:, :, 0]
+        alpha = read(
+            reader.metadata["ALPH"],
+            name=f"{reader.name}: alpha",
+            max_pixels=header.width * header.height,
+        ).pixels[:, :, 0]
     except CodecError as error:
         raise Damaged(str(error)) from None
-    header = reader.header
     if alpha.shape != (header.height, header.width) or 8 * alpha.itemsize != header.bit_depth:
         raise Damaged(f"{reader.name}: alpha has another size or depth than the picture")
     return np.ascontiguousarray(alpha[box.top : box.bottom, box.left : box.right])

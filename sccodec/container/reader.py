@@ -306,11 +306,15 @@ class Reader:
     def check(self) -> list[Problem]:
         """Read everything; what is wrong, in file order, or an empty list."""
         problems = [found for index in self.header.present for found in self.check_layer(index)]
+        return problems + self.check_frame()
+
+    def check_frame(self) -> list[Problem]:
+        """What is wrong where the file ends and where its layers begin; reads no payload."""
         try:
             self._check_frame()
         except CodecError as error:
-            problems.append(Problem(None, None, self._spans[-1][1], f"{self.name}: {error}"))
-        return problems
+            return [Problem(None, None, self._spans[-1][1], f"{self.name}: {error}")]
+        return []
 
     def check_layer(self, index: int) -> list[Problem]:
         """Read one layer, in one pass; what is wrong in it, or an empty list."""

@@ -7,6 +7,7 @@ a thumbnail of at most half the size needs the base layer only.
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from PIL import Image, ImageFile
@@ -16,7 +17,7 @@ from sccodec.container import Reader, from_file
 from sccodec.container.describe import describe
 from sccodec.container.layout import PURPOSES, SIGNATURE
 from sccodec.container.metadata import from_chunks
-from sccodec.container.rules import Limits
+from sccodec.container.rules import NO_LIMIT, environment_limits
 from sccodec.plugins import os_errors
 
 if TYPE_CHECKING:
@@ -60,11 +61,13 @@ class SccImageFile(ImageFile.ImageFile):
 
     def _open(self) -> None:
         with os_errors():
-            unlimited = Image.MAX_IMAGE_PIXELS is None
+            limits = environment_limits()
+            if Image.MAX_IMAGE_PIXELS is None:  # Pillow's word for a trusted file
+                limits = replace(limits, max_pixels=NO_LIMIT)
             reader = from_file(
                 self.fp,
                 name=str(self.filename or "picture"),
-                limits=Limits(max_pixels=2**63) if unlimited else Limits(),
+                limits=limits,
                 allow_partial=ImageFile.LOAD_TRUNCATED_IMAGES,
             )
         self._mode = _mode(reader)
@@ -168,8 +171,6 @@ def _save(image: Image.Image, fp: BinaryIO, _filename: str | bytes) -> None:
 
 def _picture(image: Image.Image, given: Mapping) -> Picture:
     """The picture upright, with its own metadata or what was given instead."""
-    from dataclasses import replace
-
     from sccodec.media.image import from_pil
 
     if "exif" in given:  # it says which side is up

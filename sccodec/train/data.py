@@ -75,7 +75,8 @@ def load(sources: list[str | Path], cache: str | Path, smallest: int = 64) -> Cr
     pixel_file, index_file = stem.with_suffix(".pixels.npy"), stem.with_suffix(".index.npy")
     if not index_file.exists():
         _decode(paths, pixel_file, index_file, smallest)
-    return Crops(np.load(pixel_file, mmap_mode="r"), np.load(index_file))
+    pixels = np.load(pixel_file, allow_pickle=False, mmap_mode="r")
+    return Crops(pixels, np.load(index_file, allow_pickle=False))
 
 
 def _decode(paths: list[Path], pixel_file: Path, index_file: Path, smallest: int) -> None:

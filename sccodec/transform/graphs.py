@@ -7,9 +7,9 @@ field (their halo), so that no seam appears and memory stays bounded.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -52,9 +52,17 @@ class Graph:
     def __init__(self, path: Path, halo: int, threads: int | None = None):
         """`halo`: receptive field in latents on each side; threads: None for all cores."""
         self.path, self.halo, self.threads = path, halo, threads
+        self._lock, self._session = threading.Lock(), None
 
-    @cached_property
+    @property
     def session(self):
+        """Loaded once, whichever of several threads comes first; `run` is safe in all of them."""
+        with self._lock:
+            if self._session is None:
+                self._session = self._load()
+            return self._session
+
+    def _load(self):
         import onnxruntime
 
         options = onnxruntime.SessionOptions()

@@ -259,6 +259,38 @@ def test_a_damaged_tile_shows_the_base_there_and_nowhere_else(scc_file, scc):
     assert run("decode", scc_file, "-f", "--layers", "base").code == 0  # untouched
 
 
+def test_a_damage_map_shows_where_and_how_badly(scc_file, scc):
+    """In pixels of the region: 0 whole, 128 the layer below, 255 nothing."""
+    scc_file.write_bytes(flip(flip(scc, layer=1, tile=5), layer=0, tile=0))
+    there = scc_file.with_name("map.png")
+    options = ["--allow-partial", "--damage-map", there, "--json"]
+    result = run("decode", scc_file, *options)
+    assert (result.code, result.rows()[0]["damage_map"]) == (2, str(there))
+    expected = np.zeros(SIZE[::-1], np.uint8)
+    expected[64:, 128:], expected[:64, :64] = 128, 255
+    assert np.array_equal(pixels(there), expected)
+    assert run("decode", scc_file, *options).code == 1  # it exists
+    result = run("decode", scc_file, *options, "-f", "--region", "60,50,90,60")
+    assert np.array_equal(pixels(there), expected[50:110, 60:150])
+    scc_file.write_bytes(scc)
+    assert run("decode", scc_file, *options, "-f").code == 0
+    assert not pixels(there).any()
+
+
+def test_info_of_a_cut_file(scc_file, scc):
+    scc_file.write_bytes(scc[:-100])
+    assert run("info", scc_file).code == 2
+    result = run("info", scc_file, "--allow-partial", "--json")
+    (row,) = result.rows()
+    assert (result.code, row["bytes"]) == (2, len(scc))
+    ends = f"file ends at byte {len(scc) - 100}, at least {len(scc)} are needed"
+    assert row["damaged"] == [f"{scc_file}: {ends}"]
+    assert result.err == f"sccodec: damaged: {row['damaged'][0]}\n"
+    scc_file.write_bytes(scc)
+    result = run("info", scc_file, "--allow-partial", "--json")
+    assert (result.code, result.rows()[0]["damaged"]) == (0, [])
+
+
 def test_damaged_tiles_look_like_tiles_that_were_left_out(scc_file, scc, photo):
     for tile in range(1, 6):
         scc = flip(scc, layer=1, tile=tile)

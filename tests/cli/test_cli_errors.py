@@ -94,6 +94,20 @@ def test_0_done(folder):
         ["decode", "good.scc", "--layers", "0", "-o", "a.png"],
         ["decode", "good.scc", "--layers", "9" * 30, "-o", "a.png"],
         ["decode", "good.scc", "--size-limit", "-1", "-o", "a.png"],
+        ["decode", "good.scc", "--dimension-limit", "-1", "-o", "a.png"],
+        ["decode", "good.scc", "--damage-map", "map.png", "-o", "a.png"],
+        ["decode", "good.scc", "--allow-partial", "--damage-map", "./a.png", "-o", "a.png"],
+        ["decode", "good.scc", "--allow-partial", "--damage-map", "photo.png", "-o", "a.png"],
+        ["decode", "good.scc", "x.scc", "--allow-partial", "--damage-map", "m.png", "-o", "."],
+        ["decode", "good.scc", "--keep-tree"],
+        ["decode", "../good.scc", "--keep-tree", "-o", "."],
+        ["decode", "good.scc", "--skip-existing", "-f"],
+        ["decode", "--files-from", "missing.txt"],
+        ["decode", "-0", "good.scc"],
+        ["decode", "--files-from", "-", "-"],
+        ["decode", "--files-from", "-", "-o", "one.png"],
+        ["decode", "--files-from", "good.scc"],  # which holds NUL
+        ["info", "--files-from"],
         ["info", "."],
         ["extract", ".", "-o", "a.scc"],
         ["join", "good.scc", ".", "-o", "a.scc"],
@@ -143,12 +157,28 @@ def _resealed(data: bytes) -> bytes:
     return data[: 17 + length] + crc + data[21 + length :]
 
 
-def test_4_over_a_limit(folder, scc):
+def test_4_over_a_limit(folder, monkeypatch):
     result = run("decode", "good.scc", "--size-limit", 64 * 128 - 1, "-f")
     assert result.code == 4
     assert "pixels: 8192 is above the limit of 8191" in result.errors[0]
     assert run("decode", "good.scc", "--size-limit", 64 * 128, "-f").code == 0
     assert run("decode", "good.scc", "--size-limit", 0, "-f").code == 0
+    result = run("decode", "good.scc", "--dimension-limit", 127, "-f")
+    assert result.code == 4
+    assert "pixels of the longer side: 128 is above the limit of 127" in result.errors[0]
+    for limit in (128, 0):
+        assert run("decode", "good.scc", "--dimension-limit", limit, "-f").code == 0
+    result = run("encode", "photo.png", *TINY, "--size-limit", 64 * 128 - 1)
+    assert (result.code, Path("photo.scc").exists()) == (4, False)
+    assert "128 x 64 pixels, more than the limit of 8191" in result.errors[0]
+    monkeypatch.setenv("SCCODEC_MAX_PIXELS", "8191")
+    assert run("encode", "photo.png", *TINY).code == 4
+    for source in ("photo.png", np.zeros((64, 128), np.uint8)):
+        with pytest.raises(sccodec.LimitExceeded):
+            sccodec.encode(source, profile="tiny-1")
+    assert run("encode", "photo.png", *TINY, "--size-limit", 0).code == 0
+    monkeypatch.setenv("SCCODEC_MAX_DIMENSION", "127")
+    assert run("encode", "photo.png", *TINY, "--size-limit", 0, "-f").code == 4
     assert run("encode", "-", *TINY, stdin=HOSTILE["pnm bomb"]).code == 4
 
 
@@ -183,6 +213,8 @@ def test_hostile_inputs_give_one_line_and_no_file(folder, name):
         ["decode", "x"],
         ["decode", "x", "--allow-partial"],
         ["info", "x"],
+        ["info", "x", "--allow-partial"],
+        ["verify", "x"],
         ["extract", "x", "-o", "out.scc"],
         ["join", "x", "good.scc", "-o", "out.scc"],
         ["join", "good.scc", "x", "-o", "out.scc"],
@@ -208,6 +240,19 @@ def test_every_vector_through_the_command_line(tmp_path):
         assert run("info", "-", stdin=data).code in (expected, 0), vector.stem
         assert run("decode", "-", stdin=data).code in (expected or 1, 3), vector.stem
         assert run("extract", "-", "--layers", "all", "-o", "-", stdin=data).code in (expected, 0)
+
+
+def test_verify_gives_its_verdict_on_a_file_that_is_not_ours(folder):
+    for name, verdict in (("text", b"not ours"), ("scc head", b"damaged")):
+        Path("x.scc").write_bytes(HOSTILE[name])
+        result = run("verify", "x.scc", "good.scc")
+        assert (result.code, len(result.errors)) == (2, 1)
+        assert result.out == b"x.scc: " + verdict + b"\ngood.scc: ok\n"
+        rows = run("verify", "x.scc", "missing.scc", "good.scc", "--json").rows()
+        assert [row.get("verdict") for row in rows] == [verdict.decode(), None, "ok"]
+        assert [row.get("code") for row in rows] == [None, 1, None]
+    result = run("verify", "missing.scc")
+    assert (result.code, result.out) == (1, b"")
 
 
 # -- nothing half-written ---------------------------------------------------------------------

@@ -85,7 +85,8 @@ def test_info_adds_up_to_the_file(folder, scc):
     table = run("info", folder / "a.scc").out.decode().splitlines()
     sizes = {line.split()[0]: int(line.split()[1]) for line in table[2:]}
     assert sizes.pop("file") == len(scc) == sum(sizes.values())
-    assert rows[0] == {**sccodec.info(scc), "name": str(folder / "a.scc")}
+    name = str(folder / "a.scc")
+    assert rows[0] == {"input": name, **sccodec.info(scc), "name": name}
 
 
 def test_info_of_several_files_goes_on_after_a_bad_one(folder, scc):
@@ -93,7 +94,8 @@ def test_info_of_several_files_goes_on_after_a_bad_one(folder, scc):
     result = run("info", folder / "bad.scc", folder / "a.scc", folder / "none.scc", "--json")
     assert result.code == 2  # that of the first failure
     assert len(result.errors) == 2
-    assert [row["bytes"] for row in result.rows()] == [len(scc)]
+    assert [row.get("bytes") for row in result.rows()] == [None, len(scc), None]
+    assert [row.get("code") for row in result.rows()] == [2, None, 1]
 
 
 @pytest.mark.parametrize(
