@@ -13,6 +13,7 @@ from sccodec.cli import (
     demo,
     doctor,
     encode,
+    eval,
     export,
     extract,
     info,
@@ -70,6 +71,7 @@ for module in (
     doctor,
     models,
     demo,
+    eval,
     train,
     export,
 ):
