@@ -9,6 +9,7 @@ import click
 
 from sccodec import __version__
 from sccodec.cli import (
+    bench,
     decode,
     demo,
     doctor,
@@ -72,6 +73,7 @@ for module in (
     models,
     demo,
     eval,
+    bench,
     train,
     export,
 ):

@@ -120,6 +120,41 @@ def rd(images, output, codecs, rates, published, wanted, anchors, no_time, show,
     border.say(f"{output}: {', '.join(names)}")
 
 
+@command.command("layers")
+@images_argument
+@output_option
+@rates_option
+@click.option("--profile", default="photo", show_default=True, help="Profile or model id.")
+@click.option(
+    "--tile", default=256, show_default=True, metavar="N", help="Tile side, for region and damage."
+)
+@click.option(
+    "--against",
+    default="scc,jpeg,webp",
+    show_default=True,
+    callback=words,
+    metavar="NAME[,NAME]",
+    help="Codecs whose smallest file as good as a layer tells what the layer costs.",
+)
+@jobs_option
+@border.border
+def layers(images, output, rates, profile, tile, against, jobs):
+    """What layers cost and give: bytes, quality, stripping, a region, damage.
+
+    Prints means over the pictures and writes layers.json. Against scc: the file of the same
+    model, whole, whose picture is as good as the layer's.
+    """
+    need("scipy")
+    from pathlib import Path
+
+    from sccodec.evaluate import layers
+
+    plan = layers.Plan(list(images), rates, profile, tile, tuple(against), jobs)
+    rows = layers.run(plan, Path(output), progress())
+    layers.write(Path(output), rows)
+    click.echo(layers.summary(rows))
+
+
 def progress():
     """Tells how far a long run is: in place on a terminal, else a line a minute."""
     import sys

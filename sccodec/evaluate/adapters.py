@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
 
@@ -49,17 +49,22 @@ class Adapter:
 # -- the library's own ------------------------------------------------------------------------
 
 
-def _scc_encode(model: str, layer: str | None, pixels: np.ndarray, rate: float, threads: int):
+def _scc_encode(model: str, layers: list[str], pixels: np.ndarray, rate: float, threads: int):
     import sccodec
 
     data = sccodec.encode(pixels, profile=model, rate=rate, jobs=threads)
-    return data if layer is None else sccodec.extract(data, layer)
+    return sccodec.extract(data, layers) if layers else data
 
 
 def _scc_decode(data: bytes, threads: int) -> np.ndarray:
     import sccodec
 
     return sccodec.decode(data, jobs=threads)
+
+
+def up_to(model, layer: int) -> list[str]:
+    """Names of the layers that decoding this one takes, lowest first."""
+    return [model.layers[n].name for n in (*model.layers[layer].needs, layer)]
 
 
 def scc(name: str, rates: tuple[float, ...]) -> Adapter:
@@ -72,25 +77,49 @@ def scc(name: str, rates: tuple[float, ...]) -> Adapter:
     from sccodec.profiles.registry import find
 
     head, _, model_name = name.partition("@")
-    layer = head.partition(":")[2] or None
+    layer = head.partition(":")[2]
     try:
         model = find(model_name or "photo")
     except WrongModel as error:
         raise BadRequest(f"codec {name}: {error}", hint="sccodec models lists them") from None
-    layers = [plan.name for plan in model.layers]
-    if layer is not None and layer not in layers:
-        raise BadRequest(f"codec {name}: model {model.id} has layers {', '.join(layers)}")
-    what = "the whole file" if layer is None else f"the file extracted down to its {layer}"
+    names = [plan.name for plan in model.layers]
+    if layer and layer not in names:
+        raise BadRequest(f"codec {name}: model {model.id} has layers {', '.join(names)}")
+    layers = up_to(model, names.index(layer)) if layer else []
+    what = f"the file extracted down to its {layer}" if layer else "the whole file"
     return Adapter(
         name,
         "sccodec",
         ".scc",
         "bits per pixel of the whole file",
         rates,
-        partial(_scc_encode, model.id, layer),
+        partial(_scc_encode, model.id, layers),
         _scc_decode,
         f"{what}, asked for with --rate; encoding searches the step",
         lambda: f"sccodec {__version__}, {model.id} {model.digest[:16]}",
+    )
+
+
+def _scc_encode_step(model: str, pixels: np.ndarray, step: float, threads: int) -> bytes:
+    import sccodec
+
+    return sccodec.encode(pixels, profile=model, step=round(step), jobs=threads)
+
+
+def scc_by_step(name: str) -> Adapter:
+    """A whole-file adapter of `scc` or `scc@MODEL` whose setting is the step index."""
+    from sccodec.profiles.registry import find
+
+    if name != "scc" and not name.startswith("scc@"):
+        raise BadRequest(f"{name} is no whole .scc file", hint="scc and scc@MODEL are")
+    whole = scc(name, ())
+    model = find(name.partition("@")[2] or "photo")
+    finest, coarsest = model.about["steps"]
+    return replace(
+        whole,
+        unit="step index",
+        settings=(float(coarsest), float(finest)),
+        encode=partial(_scc_encode_step, model.id),
     )
 
 
@@ -211,7 +240,7 @@ CLASSICAL = {
             "jpg",
             ".jpg",
             "quality",
-            (5, 10, 20, 35, 50, 65, 80, 90),
+            (5, 10, 20, 40, 65, 85),
             lambda q: {"quality": round(q), "optimize": True},
             "Pillow: 4:2:0, optimised Huffman tables",
         ),
@@ -221,7 +250,7 @@ CLASSICAL = {
             "webp",
             ".webp",
             "quality",
-            (1, 10, 25, 45, 65, 80, 88, 94),
+            (1, 15, 40, 65, 82, 92),
             lambda q: {"quality": round(q), "method": 6},
             "Pillow: lossy (4:2:0), method 6",
         ),
@@ -231,7 +260,7 @@ CLASSICAL = {
             "avif",
             ".avif",
             "quality",
-            (8, 18, 30, 42, 54, 64, 74, 84),
+            (8, 20, 35, 50, 65, 80),
             lambda q: {"quality": round(q), "subsampling": "4:4:4", "speed": 6},
             "Pillow: 4:4:4, speed 6",
         ),
@@ -241,7 +270,7 @@ CLASSICAL = {
             "jpg_2000",
             ".jp2",
             "bits per pixel",
-            (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0),
+            (0.1, 0.2, 0.4, 0.75, 1.2, 2.0),
             lambda bpp: {
                 "quality_mode": "rates",
                 "quality_layers": [24 / bpp],
@@ -255,7 +284,7 @@ CLASSICAL = {
             "imagecodecs",
             ".j2c",
             "step",
-            (0.4, 0.25, 0.15, 0.1, 0.065, 0.04, 0.025, 0.015),
+            (0.4, 0.2, 0.1, 0.055, 0.03, 0.015),
             _htj2k_encode,
             _htj2k_decode,
             "imagecodecs, OpenJPH: irreversible 9/7 wavelet; decoded by OpenJPEG",
@@ -266,7 +295,7 @@ CLASSICAL = {
             "imagecodecs",
             ".jxl",
             "distance",
-            (15, 10, 7, 5, 3.2, 2.0, 1.3, 0.8),
+            (15, 9, 5.5, 3, 1.6, 0.8),
             _jxl_encode,
             _jxl_decode,
             "imagecodecs, libjxl: effort 7",
@@ -277,7 +306,7 @@ CLASSICAL = {
             "av",
             ".hevc",
             "QP",
-            (46, 42, 38, 34, 30, 26, 23, 20),
+            (45, 40, 35, 30, 25, 20),
             _hevc_encode,
             _hevc_decode,
             "PyAV, libx265: intra, 8-bit 4:4:4, preset medium, tune psnr; raw stream",

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import datetime
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from sccodec.errors import BadRequest
-from sccodec.evaluate import adapters, curves, machine, rate
+from sccodec.evaluate import adapters, curves, machine, match, rate
 from sccodec.evaluate.adapters import Adapter
 from sccodec.evaluate.journal import Journal
+from sccodec.evaluate.page import View
 from sccodec.evaluate.pictures import Original, originals
+from sccodec.evaluate.quality import psnr
 from sccodec.evaluate.rate import Progress
-from sccodec.evaluate.report import Report, View, percent
+from sccodec.evaluate.report import Report, percent
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,15 @@ def run(plan: Plan, folder: Path, progress: Progress = lambda *_: None) -> tuple
         rate.points(pictures, codecs), journal, jobs=plan.jobs, timed=plan.timed, progress=progress
     )
     report = Report(
-        _about(),
+        machine.about(),
         [{"name": c.name, "version": c.version, "about": c.about, "unit": c.unit} for c in codecs],
-        [picture.name for picture in pictures],
+        [{"name": p.name, "digest": p.digest} for p in pictures],
         rows,
         published,
         plan.anchors or names,
         left_out + _refused(rows),
     )
-    sliders = [slider(picture, codecs, rates) for picture in pictures[: plan.show]]
+    sliders = [slider(picture, codecs, folder) for picture in pictures[: plan.show]]
     return report, report.write(folder, sliders)
 
 
@@ -70,13 +70,6 @@ def _published(plan: Plan) -> list[curves.Curve]:
             raise BadRequest("--curve needs --published")
         return []
     return curves.read_published(plan.published, plan.wanted)
-
-
-def _about() -> dict:
-    from sccodec import __version__
-
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    return {"date": today, "sccodec": __version__, "machine": machine.describe()}
 
 
 def _refused(rows: list[dict]) -> list[str]:
@@ -91,54 +84,29 @@ def _refused(rows: list[dict]) -> list[str]:
 # -- side by side -------------------------------------------------------------------------------
 
 
-def slider(
-    picture: Original, codecs: list[Adapter], rates: tuple[float, ...]
-) -> tuple[str, list[View]]:
-    """A title, and the original beside every codec at as many bytes as sccodec's whole file.
+def slider(picture: Original, codecs: list[Adapter], folder: Path) -> tuple[str, list[View]]:
+    """A title, and the original beside every codec at as many bytes as the first one's file.
 
-    The reference is the first codec at its middle setting; the others' files are the largest
-    that are no larger. A layer's file is that of the same whole file, so it is smaller.
+    That is its file at the middle setting. Others get the largest file that is no larger; a
+    layer's file comes from the whole file of that setting, so it is smaller.
     """
-    pixels = picture.pixels
-    reference = codecs[0]
+    pixels, reference = picture.pixels, codecs[0]
     middle = reference.settings[len(reference.settings) // 2]
     views = [View("original", pixels)]
-    target = None
+    most = 0
     for codec in codecs:
-        if target is None or codec.library == "sccodec":
-            data = codec.encode(pixels, middle, 1)
-            target = target or len(data)
-        else:
-            data = largest_within(codec, pixels, target)
-        decoded = codec.decode(data, 1)
-        views.append(View(f"{codec.name}: {len(data)} bytes", decoded))
-    return f"{picture.name}, {reference.name} at {middle:g} {reference.unit}", views
-
-
-SEARCH = 7  # halvings between two settings that differ by one
-
-
-def largest_within(codec: Adapter, pixels, most: int) -> bytes:
-    """The codec's largest file of at most `most` bytes, or its smallest if even that is larger."""
-
-    def at(place: float) -> bytes:
-        """Between the settings of the list, which rise in bytes."""
-        n = min(int(place), len(codec.settings) - 2)
-        low, high = codec.settings[n : n + 2]
-        return codec.encode(pixels, low + (high - low) * (place - n), 1)
-
-    low, high = 0.0, float(len(codec.settings) - 1)
-    best = at(low)
-    if len(best) > most:
-        return best
-    for _ in range(SEARCH + math.ceil(math.log2(high))):
-        middle = (low + high) / 2
-        data = at(middle)
-        if len(data) <= most:
-            low, best = middle, data
-        else:
-            high = middle
-    return best
+        own = codec.library == reference.library and codec.settings == reference.settings
+        file = rate.place(folder, picture, codec, f"{middle:g}" if own else f"within-{most}")
+        if not file.exists():
+            if own:
+                continue  # refused for this picture
+            rate.put(file, match.largest_within(codec, pixels, most).data)
+        size = file.stat().st_size
+        most = most or size
+        decoded = rate.decoded(codec, file, pixels.shape)
+        words = f"{codec.name}: {size} bytes, {psnr(pixels, decoded):.2f} dB"
+        views.append(View(words, decoded))
+    return f"{picture.name}: {reference.name} at {middle:g} {reference.unit}", views
 
 
 # -- words --------------------------------------------------------------------------------------

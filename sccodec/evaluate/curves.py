@@ -19,6 +19,9 @@ MEASURES = {
     "ssimulacra2": "SSIMULACRA2",
 }
 
+# Means of these are told beside them, where they were measured.
+COSTS = ("encode_s", "decode_s", "encode_cpu_s", "decode_cpu_s")
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -93,7 +96,7 @@ def mean_curve(name: str, rows: list[dict], pictures: int) -> Curve:
         if len(group) != pictures:
             continue
         point = {"setting": setting, "pictures": pictures}
-        for key in ("bpp", "ms_ssim", *MEASURES):
+        for key in ("bpp", "ms_ssim", *MEASURES, *COSTS):
             values = [row.get(key) for row in group]
             point[key] = None if None in values else float(np.mean(values))
         points.append(point)

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import platform
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
+def about() -> dict:
+    """What every report says of itself: date, version of sccodec, and the machine."""
+    from sccodec import __version__
+
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return {"date": today, "sccodec": __version__, "machine": describe()}
+
+
 def describe() -> dict[str, str | int | None]:
-    """Plain words for the report: processor, cores, memory, system, Python."""
+    """Processor, cores, memory, system, Python."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -58,3 +69,26 @@ def peak() -> int | None:
     except OSError:
         pass
     return None
+
+
+def clocked(step: Callable, name: str) -> tuple:
+    """What a step gives; its seconds on the wall and on all cores, and its peak of memory."""
+    can_tell = reset_peak()
+    begin, begin_cpu = time.perf_counter(), time.process_time()
+    result = step()
+    facts = {
+        f"{name}_s": time.perf_counter() - begin,
+        f"{name}_cpu_s": time.process_time() - begin_cpu,
+        f"{name}_peak": peak() if can_tell else None,
+    }
+    return result, facts
+
+
+def use_cores(threads: int) -> None:
+    """Keeps this process, and threads that it starts from now on, on that many cores.
+
+    So one thread means one for every codec, also for those that cannot be told. Where the
+    system cannot do that, only what can be told is.
+    """
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])

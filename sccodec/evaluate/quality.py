@@ -104,4 +104,9 @@ def measure(original: np.ndarray, decoded: np.ndarray) -> dict[str, float | None
         "ms_ssim_db": None if similarity is None else ms_ssim_db(similarity),
         "ssimulacra2": ssimulacra2(original, decoded),
     }
-    return {k: v if v is not None and math.isfinite(v) else None for k, v in found.items()}
+    return {name: finite(value) for name, value in found.items()}
+
+
+def finite(value: float | None) -> float | None:
+    """The value, or None for infinity, which JSON has no word for."""
+    return value if value is not None and math.isfinite(value) else None

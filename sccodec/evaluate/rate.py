@@ -6,10 +6,11 @@ kept; what the decoded pixels are worth is computed afterwards, on all cores.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import multiprocessing
 import os
-import time
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -42,15 +43,21 @@ class Point:
         return (self.picture.digest, self.codec.name, self.setting, self.codec.version)
 
     def file(self, folder: Path) -> Path:
-        """Where its coded file lies."""
-        stem = f"{Path(self.picture.name).stem}-{self.picture.digest[:8]}-{self.setting:g}"
-        return folder / "files" / self.codec.name.replace(":", "-") / (stem + self.codec.suffix)
+        """Where its coded file lies; files of other pictures and versions have other names."""
+        return place(folder, self.picture, self.codec, f"{self.setting:g}")
+
+
+def place(folder: Path, picture: Original, codec: Adapter, what: str) -> Path:
+    """A file of one picture by one version of a codec, below `folder`."""
+    version = hashlib.sha256(codec.version.encode()).hexdigest()[:6]
+    stem = f"{Path(picture.name).stem}-{picture.digest[:6]}-{what}-{version}"
+    return folder / "files" / codec.name.replace(":", "-") / (stem + codec.suffix)
 
 
 def points(pictures: list[Original], codecs: list[Adapter]) -> list[Point]:
-    """All of a run, in the order in which they are measured: small pictures first."""
+    """All of a run, picture by picture, so that a stopped run has whole pictures; small first."""
     by_size = sorted(pictures, key=lambda p: p.width * p.height)
-    return [Point(p, c, s) for c in codecs for p in by_size for s in c.settings]
+    return [Point(p, c, s) for p in by_size for c in codecs for s in c.settings]
 
 
 def check_rates(rates: list[float]) -> tuple[float, ...]:
@@ -85,53 +92,34 @@ def measure(
 ) -> list[dict]:
     """What the journal lacks is measured; rows of all points, in their order.
 
+    Timed points are coded first, one after the other with nothing beside them: each codec in a
+    process of its own. All else, which has no clock, is done by `jobs` processes at once.
     A row of a setting that the codec refuses for a picture has `refused` and no figures.
     """
     folder = journal.path.parent
-    code_all(wanted, journal, jobs, timed, progress)
-    coded = [p for p in wanted if "bytes" in journal.facts(p.key)]
-    missing = [p for p in coded if "psnr" not in journal.facts(p.key)]
-    tasks = [(p.key, _grade, (p.picture.path, p.codec.name, p.file(folder))) for p in missing]
-    for key, facts in _run(tasks, jobs, progress, "decoded and compared"):
-        journal.add(key, **facts)
+
+    def lacks(point: Point, *figures: str) -> bool:
+        facts = journal.facts(point.key)
+        return "refused" not in facts and any(figure not in facts for figure in figures)
+
+    def work(todo: list[Point], function: Callable, what: str, jobs: int, *rest, apart: bool):
+        tasks = [
+            (p.key, function, (p.picture.path, p.codec.name, p.setting, p.file(folder), *rest))
+            for p in todo
+        ]
+        for key, facts in run_all(tasks, jobs, progress, what, apart):
+            journal.add(key, **facts)
+
+    if timed:
+        for codec in dict.fromkeys(p.codec.name for p in wanted):
+            todo = [p for p in wanted if p.codec.name == codec and lacks(p, "encode_s")]
+            work(todo, _code_timed, f"{codec}: coded and timed", 1, jobs, apart=True)
+    todo = [p for p in wanted if lacks(p, "bytes", "psnr")]
+    work(todo, _code_and_grade, "coded, decoded and compared", jobs, apart=False)
     return [row(point, journal) for point in wanted]
 
 
-def code_all(
-    wanted: list[Point], journal: Journal, jobs: int, timed: bool, progress: Progress
-) -> None:
-    """Writes the file of every point that the journal lacks: alone if timed, else on all cores.
-
-    A timed codec has a process of its own, in which nothing else is ever run.
-    """
-    folder = journal.path.parent
-
-    def missing(point: Point) -> bool:
-        facts = journal.facts(point.key)
-        if "refused" in facts:
-            return False
-        there = "bytes" in facts and ("psnr" in facts or point.file(folder).exists())
-        return not there or (timed and "encode_s" not in facts)
-
-    groups: dict[str, list[Point]] = {}
-    for point in filter(missing, wanted):
-        groups.setdefault(point.codec.name if timed else "all codecs", []).append(point)
-    for name, group in groups.items():
-        threads = jobs if timed else 1
-        tasks = [
-            (
-                p.key,
-                _code,
-                (p.picture.path, p.codec.name, p.setting, p.file(folder), threads, timed),
-            )
-            for p in group
-        ]
-        what = f"{name}: coded and timed" if timed else "coded"
-        for key, facts in _run(tasks, 1 if timed else jobs, progress, what, apart=timed):
-            journal.add(key, **facts)
-
-
-def _run(
+def run_all(
     tasks: list[tuple], jobs: int, progress: Progress, what: str, apart: bool = False
 ) -> Iterator[tuple[tuple, dict]]:
     """(key, function(*arguments)) of each task as it ends, in `jobs` processes.
@@ -146,16 +134,21 @@ def _run(
             yield key, function(*arguments)
             progress(what, done, len(tasks))
         return
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _ignore_interrupts)
+    try:
         futures = {pool.submit(function, *rest): key for key, function, rest in tasks}
-        try:
-            for done, future in enumerate(as_completed(futures), 1):
-                yield futures[future], future.result()
-                progress(what, done, len(tasks))
-        except BrokenProcessPool:
-            raise CodecError(f"{what}: a worker process ended by itself") from None
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        for done, future in enumerate(as_completed(futures), 1):
+            yield futures[future], future.result()
+            progress(what, done, len(tasks))
+    except BrokenProcessPool:
+        raise CodecError(f"{what}: a worker process ended by itself") from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _ignore_interrupts() -> None:
+    """In a worker: Ctrl-C reaches the whole group, and only the first process has words for it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 # -- in the worker processes --------------------------------------------------------------------
@@ -169,39 +162,38 @@ def _adapter(name: str) -> Adapter:
 _warm: set[str] = set()  # codecs that this process has run once
 
 
-def _code(path: str, codec: str, setting: float, target: Path, threads: int, timed: bool) -> dict:
-    """Writes one file; its bytes and, if `timed`, seconds and peak memory of both directions."""
+def _code_timed(path: str, codec: str, setting: float, target: Path, threads: int) -> dict:
+    """Writes one file: seconds, processor seconds and peak memory of both directions."""
     adapter, pixels = _adapter(codec), load(path)
     try:
-        if timed and codec not in _warm:  # libraries load and threads start once
+        if codec not in _warm:  # libraries load and threads start once
             adapter.decode(adapter.encode(pixels, setting, threads), threads)
             _warm.add(codec)
-        data, encoding = _timed(lambda: adapter.encode(pixels, setting, threads), "encode")
+        data, encoding = machine.clocked(lambda: adapter.encode(pixels, setting, threads), "encode")
     except BadRequest as error:
         return {"refused": str(error)}
+    _, decoding = machine.clocked(lambda: adapter.decode(data, threads), "decode")
+    put(target, data)
+    return encoding | decoding | {"threads": threads}
+
+
+def _code_and_grade(path: str, codec: str, setting: float, target: Path) -> dict:
+    """Bytes and every measure of quality of one file, which is coded unless it is there."""
+    adapter, pixels = _adapter(codec), load(path)
+    if not target.exists():
+        try:
+            put(target, adapter.encode(pixels, setting, 1))
+        except BadRequest as error:
+            return {"refused": str(error)}
+    size = target.stat().st_size
+    facts = {"bytes": size, "bpp": 8 * size / (pixels.shape[0] * pixels.shape[1])}
+    return facts | quality.measure(pixels, decoded(adapter, target, pixels.shape))
+
+
+def put(target: Path, data: bytes) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(target, force=True) as out:
         out.write(data)
-    facts = {"bytes": len(data), "bpp": 8 * len(data) / (pixels.shape[0] * pixels.shape[1])}
-    if timed:
-        _, decoding = _timed(lambda: adapter.decode(data, threads), "decode")
-        facts |= encoding | decoding | {"threads": threads}
-    return facts
-
-
-def _timed(step: Callable, name: str) -> tuple:
-    """What a step gives, its seconds, and the peak of memory in it where that can be told."""
-    can_tell = machine.reset_peak()
-    begin = time.perf_counter()
-    result = step()
-    seconds = time.perf_counter() - begin
-    return result, {f"{name}_s": seconds, f"{name}_peak": machine.peak() if can_tell else None}
-
-
-def _grade(path: str, codec: str, file: Path) -> dict:
-    """Every measure of quality of one coded file."""
-    pixels = load(path)
-    return quality.measure(pixels, decoded(_adapter(codec), file, pixels.shape))
 
 
 def decoded(adapter: Adapter, file: Path, shape: tuple) -> np.ndarray:
@@ -216,7 +208,7 @@ def decoded(adapter: Adapter, file: Path, shape: tuple) -> np.ndarray:
 
 COLUMNS = (
     *("picture", "width", "height", "codec", "setting", "bytes", "bpp"),
-    *("encode_s", "decode_s", "encode_peak", "decode_peak"),
+    *("encode_s", "decode_s", "encode_cpu_s", "decode_cpu_s", "encode_peak", "decode_peak"),
     *("psnr", "psnr_y", "ms_ssim", "ms_ssim_db", "ssimulacra2"),
     *("threads", "version", "digest", "refused"),
 )

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
 
-import numpy as np
-
 from sccodec.container.writer import whole_file
-from sccodec.evaluate.curves import MEASURES, Curve, Difference, bd_rate, mean_curve
+from sccodec.evaluate.curves import COSTS, MEASURES, Curve, Difference, bd_rate, mean_curve
+from sccodec.evaluate.page import View, count, facts_table, number, page, slider, table
 from sccodec.evaluate.plots import Line, chart, colour_of
 from sccodec.evaluate.rate import COLUMNS, of_codec
-
-PAGE = Path(__file__).parent / "page"
-
-
-@dataclass(frozen=True)
-class View:
-    """One picture as a slider shows it."""
-
-    label: str
-    pixels: np.ndarray  # (H, W, 3) uint8
 
 
 @dataclass(frozen=True)
@@ -35,7 +24,7 @@ class Report:
 
     about: dict  # date, versions, machine, command
     codecs: list[dict]  # name, version, about, unit
-    pictures: list[str]
+    pictures: list[dict]  # name, digest
     rows: list[dict]
     published: list[Curve]
     anchors: list[str]
@@ -101,22 +90,28 @@ class Report:
     # -- parts of the page ----------------------------------------------------------------------
 
     def _plot(self, measure: str) -> str:
+        """Up to rates somewhat above the first codec's; the tables have all."""
+        curves = self.curves
+        most = 1.4 * max((p["bpp"] for p in curves[0].points), default=math.inf)
         lines = [
             Line(
                 curve.name,
-                tuple((x, y, f"{curve.name}\n{x:.4f} bpp\n{y:.3f}") for x, y in curve.of(measure)),
+                tuple(
+                    (x, y, f"{curve.name}\n{x:.4f} bpp\n{y:.3f}")
+                    for x, y in curve.of(measure)
+                    if x <= most
+                ),
                 curve.published,
             )
-            for curve in self.curves
+            for curve in curves
         ]
         colours = colour_of([line.name for line in lines])
-        title = f"{MEASURES[measure]}: mean of {_count(len(self.pictures), 'picture')}"
+        title = f"{MEASURES[measure]}: mean of {count(len(self.pictures), 'picture')}"
         return chart(title, "bits per pixel", MEASURES[measure], lines, colours=colours)
 
     def _page(self, plots: dict[str, str], sliders: list[tuple[str, list[View]]]) -> str:
         parts = [
-            "<h1>Rate and distortion</h1>",
-            _facts_table(self.about),
+            facts_table(self.about),
             *(f"<p>{escape(note)}</p>" for note in self.notes),
             "<h2>Curves</h2><p>Dashed: published figures. A click on a name hides its curve.</p>",
             '<div class="plots">',
@@ -126,26 +121,18 @@ class Report:
             "quality; less than zero is better.</p>",
             *(self._bd_table(measure) for measure in MEASURES),
             "<h2>Codecs</h2>",
-            _table(
+            table(
                 ["codec", "version", "options", "setting"],
                 [[c["name"], c["version"], c["about"], c["unit"]] for c in self.codecs],
             ),
             "<h2>Means</h2>",
             *(self._mean_table(curve) for curve in self.measured if curve.points),
             "<h2>Side by side</h2>" if sliders else "",
-            *(_slider(title, views) for title, views in sliders),
+            *(slider(title, views) for title, views in sliders),
             "<h2>Pictures</h2>",
-            *(self._picture_table(name) for name in self.pictures),
+            *(self._picture_table(picture) for picture in self.pictures),
         ]
-        style, script = (PAGE / "report.css").read_text(), (PAGE / "report.js").read_text()
-        return (
-            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-            "<title>sccodec eval rd</title>"
-            '<link rel="icon" href="data:,">'
-            f"<style>\n{style}</style></head><body>\n"
-            + "\n".join(parts)
-            + f'\n<div id="tip"></div>\n<script>\n{script}</script>\n</body></html>\n'
-        )
+        return page("Rate and distortion", parts)
 
     def _bd_table(self, measure: str) -> str:
         found = self.differences(measure)
@@ -154,38 +141,27 @@ class Report:
             return ""
         rows = [[name, *(percent(found[a].get(name)) for a in self.anchors)] for name in names]
         heads = [MEASURES[measure], *(f"vs {anchor}" for anchor in self.anchors)]
-        return f'<div class="wide">{_table(heads, rows)}</div>'
+        return f'<div class="wide">{table(heads, rows)}</div>'
 
     def _mean_table(self, curve: Curve) -> str:
-        columns = ["setting", "bpp", *MEASURES]
+        columns = ["setting", "bpp", *MEASURES, *COSTS]
+        columns = [c for c in columns if any(p[c] is not None for p in curve.points)]
         rows = [[number(point[key]) for key in columns] for point in curve.points]
-        return f"<h3>{escape(curve.name)}</h3>" + _table(columns, rows)
+        return f"<h3>{escape(curve.name)}</h3>" + table(columns, rows)
 
-    def _picture_table(self, name: str) -> str:
-        rows = [r for r in self.rows if r["picture"] == name]
+    def _picture_table(self, picture: dict) -> str:
+        rows = [r for r in self.rows if r["digest"] == picture["digest"]]
         columns = [c for c in COLUMNS[4:-3] if any(r[c] is not None for r in rows)]
         cells = [[number(row[column]) for column in columns] for row in rows]
+        name = escape(picture["name"])
         return (
-            f'<details><summary>{escape(name)}</summary><div class="wide">'
-            f"{_table(columns, cells)}</div></details>"
+            f'<details><summary>{name}</summary><div class="wide">{table(columns, cells)}</div>'
+            "</details>"
         )
 
 
 def percent(difference: Difference | None) -> str:
     return "" if difference is None else f"{difference.percent:+.1f} %"
-
-
-def number(value) -> str:
-    """A figure for people: 4 digits that count, whole numbers in full."""
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
-    return str(value)
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}" + ("s" if n != 1 else "")
 
 
 def _csv(rows: Iterable[dict]) -> str:
@@ -194,43 +170,3 @@ def _csv(rows: Iterable[dict]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue()
-
-
-def _table(heads: list[str], rows: list[list[str]]) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in heads)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _facts_table(facts: dict) -> str:
-    flat = {
-        f"{key} {inner}" if inner else key: value
-        for key, values in facts.items()
-        for inner, value in (values if isinstance(values, dict) else {"": values}).items()
-    }
-    return _table(["", ""], [[key, str(value)] for key, value in flat.items()])
-
-
-def _slider(title: str, views: list[View]) -> str:
-    data = json.dumps([{"label": v.label, "data": _embedded(v.pixels)} for v in views])
-    data = data.replace("<", "\\u003c")  # a label must not end the script
-    return (
-        f'<div class="slider"><h3>{escape(title)}</h3>'
-        '<div class="names"><select class="left" aria-label="left"></select>'
-        '<select class="right" aria-label="right"></select></div>'
-        '<div class="stage"><img class="left" alt="" draggable="false">'
-        '<img class="right" alt="" draggable="false"><div class="bar"></div></div>'
-        '<div><input type="range" min="0" max="100" step="0.1" value="50" aria-label="bar"></div>'
-        f'<script type="application/json">{data}</script></div>'
-    )
-
-
-def _embedded(pixels: np.ndarray) -> str:
-    """The pixels as they are, as a data address: WebP without loss."""
-    from PIL import Image
-
-    out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "WEBP", lossless=True, method=4)
-    return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
