@@ -87,7 +87,12 @@ def command():
 )
 @click.option("--no-time", is_flag=True, help="No seconds and no memory: faster on many cores.")
 @click.option(
-    "--show", default=3, show_default=True, metavar="N", help="Pictures in the page's sliders."
+    "--show",
+    type=click.IntRange(min=0),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="Pictures in the page's sliders.",
 )
 @jobs_option
 @border.border

@@ -331,6 +331,8 @@ def choose(names: list[str], rates: tuple[float, ...]) -> tuple[list[Adapter], l
 
     Raises BadRequest for unknown or repeated names, and if none can run.
     """
+    if not names:
+        raise BadRequest("no codecs")
     if len(set(names)) < len(names):
         raise BadRequest(f"a codec is named twice in {','.join(names)}")
     found = [find(name, rates) for name in names]

@@ -6,6 +6,7 @@ All of it from one written file for each picture and rate, and a second one cut 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,9 +125,8 @@ def price(other: Adapter, pixels: np.ndarray, layers: list[dict]) -> list[dict]:
     """
     found = []
     for row in layers:
-        if row["psnr"] is None:  # without loss
-            continue
-        file = match.smallest_as_good(other, pixels, row["psnr"])
+        wanted = math.inf if row["psnr"] is None else row["psnr"]  # None: without loss
+        file = match.smallest_as_good(other, pixels, wanted)
         percent = 100 * (row["file_bytes"] / len(file.data) - 1)
         found.append(
             {"layer": row["name"], "bytes": len(file.data), "percent": percent, "met": file.met}
@@ -198,7 +198,8 @@ def summary(rows: list[dict]) -> str:
 
 def _of_rate(bpp: float, rows: list[dict]) -> str:
     def mean(figure) -> float:
-        return float(np.mean([figure(row) for row in rows]))
+        """Over pictures; infinite where one has no loss."""
+        return float(np.mean([math.inf if (x := figure(row)) is None else x for row in rows]))
 
     others = list(rows[0]["price"])
     heads = ["layers up to", "share", "bpp", "PSNR", *(f"against {o} as good" for o in others)]
@@ -223,7 +224,7 @@ def _of_rate(bpp: float, rows: list[dict]) -> str:
         f"stripped and joined back to the same bytes: {whole} of {len(rows)}",
         f"a quarter reads {mean(lambda r: r['region']['share_read']):.0%} of a file of that rate "
         f"with tiles of {rows[0]['region']['tile']} pixels; the whole picture from it has "
-        f"{mean(lambda r: r['region']['psnr'] - r['layers'][-1]['psnr']):+.2f} dB",
+        f"{mean(lambda r: r['region']['psnr']):.2f} dB",
     ]
     for n, found in enumerate(rows[0]["damage"]):
         lines.append(

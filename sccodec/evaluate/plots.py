@@ -150,6 +150,8 @@ def _legend(line: Line, colour: str, y: float) -> list[str]:
     x = WIDTH - RIGHT + 14
     dash = ' stroke-dasharray="5 4"' if line.dashed else ""
     return [
-        f'<g data-name="{escape(line.name)}"><path d="M{x} {y}h22" stroke="{colour}" '
+        f'<g data-name="{escape(line.name)}">'
+        f'<rect x="{x}" y="{y - 9}" width="{RIGHT - 14}" height="18" fill="#ffffff"/>'
+        f'<path d="M{x} {y}h22" stroke="{colour}" '
         f'stroke-width="2"{dash}/><text x="{x + 28}" y="{y + 4}">{escape(line.name)}</text></g>'
     ]
