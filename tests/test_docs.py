@@ -10,9 +10,11 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import click
 import pytest
 from PIL import Image
 
@@ -147,12 +149,19 @@ def test_what_the_pages_repeat_of_the_code_is_current():
         marks += text.count("<!-- end -->")
         for word in ("Usage:", "PIXELS: "):  # so the comparison can fail
             assert make.made(text.replace(word, "")) == text
-    assert marks == len(cli.commands) + 3
+    assert marks == len(list(every_command())) + 3
+
+
+def every_command() -> Iterator[click.Command]:
+    """Commands, and those below them."""
+    for command in cli.commands.values():
+        yield command
+        yield from getattr(command, "commands", {}).values()
 
 
 def test_options_in_text_exist():
     known = {"--help", "--version", "--check"} | {
-        option for command in cli.commands.values() for p in command.params for option in p.opts
+        option for command in every_command() for p in command.params for option in p.opts
     }
     for page in PAGES:
         told = re.findall(r"`[^`\n]*?(--[a-z][a-z-]+)", page.read_text())

@@ -4,33 +4,49 @@ from __future__ import annotations
 
 import importlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib import metadata
 
 import numpy as np
 
-from sccodec.errors import BadRequest, WrongModel
+from sccodec.errors import BadRequest, CodecError, WrongModel
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """One codec as it is measured.
-
-    encode(pixels (H, W, 3) uint8, setting, threads) -> the bytes of a whole file;
-    decode(bytes, threads) -> pixels of the same shape. `settings` go from small to large files.
-    """
+    """One codec as it is measured; `settings` go from small to large files."""
 
     name: str
-    library: str  # what is imported, and installed under that name
+    library: str  # what is imported
     suffix: str
     unit: str  # what a setting is
     settings: tuple[float, ...]
-    encode: Callable[[np.ndarray, float, int], bytes]
-    decode: Callable[[bytes, int], np.ndarray]
+    encoder: Callable[[np.ndarray, float, int], bytes]
+    decoder: Callable[[bytes, int], np.ndarray]
     about: str  # the options, for the report
-    build: Callable[[], str] = str  # library and model versions; a figure belongs to one of them
+    build: Callable[[], str]  # versions of libraries and model
+
+    def encode(self, pixels: np.ndarray, setting: float, threads: int) -> bytes:
+        """Pixels (H, W, 3) uint8 -> the bytes of a whole file. BadRequest if the codec refuses."""
+        with self._foreign_errors():
+            return self.encoder(pixels, setting, threads)
+
+    def decode(self, data: bytes, threads: int) -> np.ndarray:
+        """The bytes of a file -> pixels of the same shape. BadRequest if the codec refuses."""
+        with self._foreign_errors():
+            return self.decoder(data, threads)
+
+    @contextmanager
+    def _foreign_errors(self) -> Iterator[None]:
+        """Every library has errors of its own; a reader of our messages must know one family."""
+        try:
+            yield
+        except (CodecError, MemoryError):
+            raise
+        except Exception as error:
+            raise BadRequest(f"{self.name} fails: {type(error).__name__}: {error}") from error
 
     @property
     def available(self) -> bool:
@@ -42,8 +58,8 @@ class Adapter:
 
     @property
     def version(self) -> str:
-        """All that must be equal for a figure to be measured again the same."""
-        return self.build() or f"{self.library} {metadata.version(self.library)}"
+        """All that must be equal for a figure to come out the same again."""
+        return self.build()
 
 
 # -- the library's own ------------------------------------------------------------------------
@@ -119,7 +135,7 @@ def scc_by_step(name: str) -> Adapter:
         whole,
         unit="step index",
         settings=(float(coarsest), float(finest)),
-        encode=partial(_scc_encode_step, model.id),
+        encoder=partial(_scc_encode_step, model.id),
     )
 
 

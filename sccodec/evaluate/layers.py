@@ -68,7 +68,10 @@ def run(plan: Plan, folder: Path, progress: rate.Progress = lambda *_: None) -> 
 
 def rival(name: str) -> Adapter:
     """The codec that each layer is held against; sccodec's own by step, since rates may not do."""
-    return adapters.scc_by_step(name) if name.startswith("scc") else adapters.find(name)
+    codec = adapters.scc_by_step(name) if name.startswith("scc") else adapters.find(name)
+    if not codec.available:
+        raise BadRequest(f"{name} needs {codec.library}, which is not installed")
+    return codec
 
 
 def facts(path: str, bpp: float, model_id: str, tile: int, against: tuple[str, ...]) -> dict:

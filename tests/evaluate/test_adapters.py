@@ -111,3 +111,11 @@ def test_the_smallest_file_as_good(tiny_model):
     found = match.smallest_as_good(own, PIXELS, goal)
     assert found.met
     assert psnr(PIXELS, own.decode(found.data, 1)) >= goal
+
+
+def test_errors_of_libraries_are_told_as_ours():
+    codec = adapters.find("jpeg")
+    with pytest.raises(BadRequest, match="jpeg fails: UnidentifiedImageError"):
+        codec.decode(b"no picture", 1)
+    with pytest.raises(BadRequest, match="jpeg fails: "):
+        codec.encode(PIXELS.astype(float), 50, 1)
