@@ -88,25 +88,41 @@ def slider(picture: Original, codecs: list[Adapter], folder: Path) -> tuple[str,
     """A title, and the original beside every codec at as many bytes as the first one's file.
 
     That is its file at the middle setting. Others get the largest file that is no larger; a
-    layer's file comes from the whole file of that setting, so it is smaller.
+    layer's file comes from the whole file of that setting, so it is smaller. Codecs that refuse
+    the picture are left out.
     """
     pixels, reference = picture.pixels, codecs[0]
-    middle = reference.settings[len(reference.settings) // 2]
-    views = [View("original", pixels)]
-    most = 0
+    views, most = [View("original", pixels)], 0
     for codec in codecs:
-        own = codec.library == reference.library and codec.settings == reference.settings
-        file = rate.place(folder, picture, codec, f"{middle:g}" if own else f"within-{most}")
-        if not file.exists():
-            if own:
-                continue  # refused for this picture
-            rate.put(file, match.largest_within(codec, pixels, most).data)
+        try:
+            file = _shown(picture, pixels, codec, reference, most, folder)
+        except BadRequest:
+            continue
         size = file.stat().st_size
         most = most or size
         decoded = rate.decoded(codec, file, pixels.shape)
         words = f"{codec.name}: {size} bytes, {psnr(pixels, decoded):.2f} dB"
         views.append(View(words, decoded))
-    return f"{picture.name}: {reference.name} at {middle:g} {reference.unit}", views
+    return f"{picture.name}: {reference.name} at {middle(reference):g} {reference.unit}", views
+
+
+def middle(codec: Adapter) -> float:
+    return codec.settings[len(codec.settings) // 2]
+
+
+def _shown(
+    picture: Original, pixels, codec: Adapter, reference: Adapter, most: int, folder: Path
+) -> Path:
+    """The coded file that a slider shows, written unless it is there."""
+    if not most or codec.settings == reference.settings:
+        file = rate.place(folder, picture, codec, f"{middle(codec):g}")
+        if not file.exists():
+            rate.put(file, codec.encode(pixels, middle(codec), 1))
+    else:
+        file = rate.place(folder, picture, codec, f"within-{most}")
+        if not file.exists():
+            rate.put(file, match.largest_within(codec, pixels, most).data)
+    return file
 
 
 # -- words --------------------------------------------------------------------------------------

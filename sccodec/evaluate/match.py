@@ -62,6 +62,8 @@ def smallest_as_good(codec: Adapter, pixels: np.ndarray, quality: float) -> Matc
 
 
 def _encode(codec: Adapter, pixels: np.ndarray, place: float) -> bytes:
+    if len(codec.settings) == 1:
+        return codec.encode(pixels, codec.settings[0], 1)
     n = min(int(place), len(codec.settings) - 2)
     low, high = codec.settings[n : n + 2]
     return codec.encode(pixels, low + (high - low) * (place - n), 1)
@@ -71,7 +73,7 @@ def _last(codec: Adapter, pixels: np.ndarray, fits: Callable[[bytes], bool]) -> 
     """The file at the highest place that fits, by halving; None if none was met on the way."""
     low, high = 0.0, float(len(codec.settings) - 1)
     found = None
-    for _ in range(SEARCH + math.ceil(math.log2(high))):
+    for _ in range(SEARCH + math.ceil(math.log2(max(high, 1)))):
         middle = (low + high) / 2
         data = _encode(codec, pixels, middle)
         if fits(data):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -227,10 +226,6 @@ def row(point: Point, journal: Journal) -> dict:
         "digest": point.picture.digest,
     }
     return {name: about.get(name, facts.get(name)) for name in COLUMNS}
-
-
-def all_cores() -> int:
-    return os.cpu_count() or 1
 
 
 def of_codec(rows: Iterable[dict], name: str) -> list[dict]:

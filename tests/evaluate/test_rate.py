@@ -138,6 +138,16 @@ def test_a_rate_out_of_reach_is_named_and_left_out(pictures, tmp_path):
     assert len(report.measured[0].points) == 1
 
 
+def test_any_codec_may_come_first_and_one_rate_is_enough(pictures, tmp_path):
+    changes = {"codecs": ["jpeg", "scc:base@tiny-1"], "rates": [0.3], "show": 1}
+    report, _ = comparison.run(plan(pictures[:1], **changes), tmp_path)
+    assert [len(curve.points) for curve in report.measured] == [6, 1]
+    (data,) = re.findall(
+        r'<script type="application/json">(.*?)</script>', (tmp_path / "report.html").read_text()
+    )
+    assert [v["label"].split(":")[0] for v in json.loads(data)] == ["original", "jpeg", "scc"]
+
+
 def test_nonsense_is_refused_before_anything_is_measured(pictures, tmp_path):
     for changes, words in (
         ({"images": []}, "no pictures"),
