@@ -1,0 +1,1 @@
+"""MEASURES: networks, tasks and anchors, on written files and never on estimates."""
