@@ -36,7 +36,7 @@ ROOMS = {
     "profiles": "registry",
     "codecs": "image tiles canvas",
     "api.py": "",
-    "evaluate": "",
+    "evaluate": "split efficientnet darknet classification detection anchors",
     "plugins": "",
     "cli": "border names batch encode decode extract join info verify doctor models demo "
     "train export",

@@ -7,14 +7,15 @@ picture without colour. Minimum and maximum count as 8 bytes of the file.
 
 from __future__ import annotations
 
+import functools
+import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-
-from sccodec.errors import BadRequest
+from PIL import Image
 
 SIDE_INFORMATION = 8  # bytes: minimum and maximum as float32
 
@@ -52,63 +53,101 @@ def from_samples(samples: np.ndarray, low: float, high: float) -> np.ndarray:
     return samples.astype(np.float32) * np.float32((high - low) / 255) + np.float32(low)
 
 
-# -- the codecs ------------------------------------------------------------------------------
+# -- picture codecs --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Anchor:
-    """A picture codec for one gray uint8 plane with an integer setting, finest first."""
+    """A picture codec for one gray uint8 plane (H, W) with an integer setting, finest first."""
 
-    name: str
+    title: str
     settings: range
     encode: Callable[[np.ndarray, int], bytes]
     decode: Callable[[bytes], np.ndarray]
 
+    def code(self, channels: np.ndarray, size: float, start: int) -> Coded:
+        """(C, h, w) -> the file whose size is nearest to `size` bytes, and what it decodes to.
 
-def hevc_encode(plane: np.ndarray, qp: int) -> bytes:
+        start: where the search among the settings begins, best that of a similar tensor.
+        """
+        samples, low, high = to_samples(channels)
+        plane = tile(samples)
+        encode = functools.cache(lambda setting: self.encode(plane, setting))
+        setting = _nearest(lambda n: len(encode(n)) + SIDE_INFORMATION, self.settings, size, start)
+        data = encode(setting)
+        decoded = from_samples(untile(self.decode(data), channels.shape), low, high)
+        return Coded(len(data) + SIDE_INFORMATION, setting, decoded)
+
+
+@dataclass(frozen=True)
+class Coded:
+    """One tensor through an anchor: bytes of the file, the setting, and (C, h, w) float32."""
+
+    size: int
+    setting: int
+    decoded: np.ndarray
+
+
+def _nearest(size_of: Callable[[int], int], settings: range, target: float, start: int) -> int:
+    """The setting whose size is nearest to the target as a ratio; sizes fall with the setting."""
+    n = start
+    while n < settings[-1] and size_of(n) > target:
+        n += 1
+    while n > settings[0] and size_of(n - 1) <= target:
+        n -= 1
+    around = [m for m in (n - 1, n) if m in settings]
+    return min(around, key=lambda m: abs(math.log(size_of(m) / target)))
+
+
+def _hevc_encode(plane: np.ndarray, qp: int) -> bytes:
     """The elementary stream of one intra picture, 4:0:0, by x265 tuned for PSNR."""
     import av
 
-    height, width = plane.shape
     codec = av.CodecContext.create("libx265", "w")
-    codec.width, codec.height = width, height
+    codec.height, codec.width = plane.shape
     codec.pix_fmt, codec.time_base = "gray", Fraction(1, 25)
-    # Neither its banner nor threads that wait for pictures that do not come.
+    # info=0: no banner in the stream. One picture leaves nothing for more threads to do.
     parameters = f"qp={qp}:keyint=1:info=0:log-level=error:pools=none:frame-threads=1"
     codec.options = {"preset": "slow", "tune": "psnr", "x265-params": parameters}
     frame = av.VideoFrame.from_ndarray(plane, format="gray")
     frame.pts = 0
-    packets = codec.encode(frame) + codec.encode(None)
-    return b"".join(map(bytes, packets))
+    return b"".join(map(bytes, codec.encode(frame) + codec.encode(None)))
 
 
-def hevc_decode(data: bytes) -> np.ndarray:
+def _hevc_decode(data: bytes) -> np.ndarray:
     import av
 
     codec = av.CodecContext.create("hevc", "r")
-    frames = codec.decode(av.Packet(data)) + codec.decode(None)
-    return frames[0].to_ndarray(format="gray")
+    (frame,) = codec.decode(av.Packet(data)) + codec.decode(None)
+    return frame.to_ndarray(format="gray")
 
 
-def jpegxl_encode(plane: np.ndarray, setting: int) -> bytes:
+def _jpegxl_encode(plane: np.ndarray, distance: int) -> bytes:
     import imagecodecs
 
-    return imagecodecs.jpegxl_encode(plane, distance=setting / 10, effort=7, usecontainer=False)
+    return imagecodecs.jpegxl_encode(plane, distance=distance / 10, effort=7, numthreads=1)
 
 
-def jpegxl_decode(data: bytes) -> np.ndarray:
+def _jpegxl_decode(data: bytes) -> np.ndarray:
     import imagecodecs
 
     return imagecodecs.jpegxl_decode(data)
 
 
-def avif_encode(plane: np.ndarray, setting: int) -> bytes:
-    import imagecodecs
+def _avif_encode(plane: np.ndarray, coarseness: int) -> bytes:
+    out = io.BytesIO()
+    options = {"quality": 100 - coarseness, "subsampling": "4:0:0", "speed": 6, "max_threads": 1}
+    Image.fromarray(plane).save(out, "AVIF", **options)
+    return out.getvalue()
 
-    return imagecodecs.avif_encode(plane, level=100 - setting, speed=4, numthreads=1)
+
+def _avif_decode(data: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(data)) as picture:
+        return np.asarray(picture.convert("L"))
 
 
-def avif_decode(data: bytes) -> np.ndarray:
-    import imagecodecs
-
-    return imagecodecs.avif_decode(data)
+ANCHORS = {
+    "hevc": Anchor("HEVC intra (x265)", range(52), _hevc_encode, _hevc_decode),
+    "jpegxl": Anchor("JPEG XL", range(1, 251), _jpegxl_encode, _jpegxl_decode),
+    "avif": Anchor("AVIF", range(101), _avif_encode, _avif_decode),
+}

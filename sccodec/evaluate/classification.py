@@ -26,7 +26,7 @@ def preprocess(picture: Image.Image, size: int = 224) -> np.ndarray:
 
 
 def read_folder(folder: str | os.PathLike, most: int | None = None) -> tuple[np.ndarray, ...]:
-    """A folder with labels.json, {file name: class index} -> inputs (N, 3, 224, 224), labels (N,)."""
+    """A folder with labels.json, {name: class index} -> inputs (N, 3, 224, 224), labels (N,)."""
     labels = json.loads((Path(folder) / "labels.json").read_text())
     names = sorted(labels)[:most]
     pictures = []

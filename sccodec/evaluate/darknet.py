@@ -134,7 +134,9 @@ class Darknet:
         anchors = torch.tensor(layer.integers("anchors")).view(-1, 2)[layer.integers("mask")]
         n, _, height, width = x.shape
         x = x.view(n, len(anchors), -1, height, width).permute(0, 1, 3, 4, 2)
-        cells = torch.stack(torch.meshgrid(torch.arange(width), torch.arange(height), indexing="xy"), -1)
+        cells = torch.stack(
+            torch.meshgrid(torch.arange(width), torch.arange(height), indexing="xy"), -1
+        )
         centres = (x[..., :2].sigmoid() + cells) / torch.tensor([width, height])
         sizes = x[..., 2:4].exp() * anchors[:, None, None] / torch.tensor(self.size[::-1])
         return torch.cat([centres, sizes, x[..., 4:].sigmoid()], -1).flatten(1, 3)
