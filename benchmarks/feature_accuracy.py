@@ -6,7 +6,8 @@
 `measure` cuts EfficientNet-Lite0 (DIR: pictures with labels.json) and YOLOv3-tiny (DIR: COCO
 pictures in val2017/ with one *.json; DIR: yolov3-tiny.cfg and .weights), codes the features of
 every picture as a file of its own, decodes it and runs the rest of the network. Picture codecs
-code the same tensors at the same rates. What RESULTS.json already holds is not measured again. `report` prints tables, or writes them and a plot into a page.
+code the same tensors at the same rates. What RESULTS.json already holds is not measured again.
+`report` prints tables, or writes them and a plot into a page.
 
 Needs the extras `eval` and `train`; docs/features.md says where the weights come from.
 """
