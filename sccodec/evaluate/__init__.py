@@ -1,1 +1,1 @@
-"""MEASURES: networks, tasks and anchors, on written files and never on estimates."""
+"""MEASURES: rate, quality, speed and memory of written files, beside other codecs."""
