@@ -102,7 +102,7 @@ class Darknet:
         """Outputs of layers start..stop, the output of layer `start` (-1: the input) given."""
         import torch
 
-        outputs = {start: torch.from_numpy(np.ascontiguousarray(values, np.float32))}
+        outputs = {start: torch.tensor(values, dtype=torch.float32)}
         with torch.inference_mode():
             for k in range(start + 1, stop + 1):
                 inputs = [outputs[source] for source in _sources(k, self.layers[k])]

@@ -60,7 +60,7 @@ class EfficientNetLite0:
         import torch
 
         with torch.inference_mode():
-            x = torch.from_numpy(np.ascontiguousarray(values, np.float32))
+            x = torch.tensor(values, dtype=torch.float32)
             for name in names:
                 x = self._stages[name](x)
             if classify:
