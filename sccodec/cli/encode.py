@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import click
+from click.core import ParameterSource
 
 from sccodec.cli import batch, border, names, tensor_options
 from sccodec.errors import BadRequest
@@ -81,8 +82,10 @@ def command(inputs, profile, **options):
         return _encode_tensors(inputs, **options)
     context = click.get_current_context()
     for option in context.command.params:
-        ours = (getattr(option, "help", None) or "").startswith("Tensors:")
-        if ours and options.pop(option.name) != option.get_default(context):
+        if not (getattr(option, "help", None) or "").startswith("Tensors:"):
+            continue
+        del options[option.name]
+        if context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
             raise BadRequest(f"{option.opts[0]} is for tensors, not for pictures")
     return _encode_pictures(inputs, profile=profile or "photo", **options)
 

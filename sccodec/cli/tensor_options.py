@@ -66,10 +66,8 @@ DESIGN = (
     click.option(
         "--quantiser",
         type=click.Choice(["uniform", "entropy-constrained"]),
-        default="uniform",
-        show_default=True,
         metavar="uniform|entropy-constrained",
-        help="Tensors: kind of quantiser.",
+        help="Tensors: default uniform; entropy-constrained for --rate and --max-bytes.",
     ),
     click.option("--channelwise", is_flag=True, help="Tensors: a clipping range each channel."),
     click.option("--slope", type=float, metavar="S", help="Tensors: of the rectifier below 0."),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from sccodec.codecs.tensor_grid import AUTO, Grid, Window, default_channel_axis
-from sccodec.codecs.tensor_settings import DEFAULT_LEVELS, Settings
+from sccodec.codecs.tensor_settings import CLIPS, DEFAULT_LEVELS, Settings
 from sccodec.container.tensors import MOST_LEVELS
 from sccodec.errors import BadRequest
 from sccodec.latents import activation
@@ -25,7 +25,7 @@ from sccodec.latents.scalar import (
 )
 from sccodec.media.tensor import Tensor
 
-SAMPLED = 1 << 17  # values of a tensor that designs look at
+SAMPLED = 1 << 16  # values of a tensor that designs look at
 LEAKY = 0.1  # slope that is assumed below 0
 LINEAR = 0.1  # share of the energy below 0 from which on there is no rectifier
 LAGRANGIAN = 0.1  # of entropy-constrained designs without a rate, in squared step sizes
@@ -215,6 +215,8 @@ def clipping(stats: Statistics, settings: Settings) -> Range:
         slope = settings.slope
         if slope is None:
             slope = LEAKY if low < 0 else 0.0
+        if stats.variance <= 0:
+            return Range(lambda _: (low, high))
         density = activation.fit(stats.mean, stats.variance, slope)
         least = None if slope > 0 else 0.0
         limits = functools.cache(lambda count: activation.optimal_clip(density, count, least))
@@ -229,22 +231,22 @@ def clipping(stats: Statistics, settings: Settings) -> Range:
 
 
 def channel_scales(stats: Statistics, settings: Settings) -> bytes:
-    """For each channel its own clipping range over the widest one, as the model puts it."""
-    wanted = []
-    for count, total, squares in stats.channels.T:
-        if not count:
-            wanted.append(0.0)
-            continue
-        mean = total / count
-        one = replace(stats, elements=count, total=total, squares=squares, below=0.0)
-        flat = one.variance <= 1e-12 * max(mean**2, 1e-30)
-        high = abs(mean) if flat else max(map(abs, clipping(one, settings).limits(DEFAULT_LEVELS)))
-        wanted.append(high)
-    widest = max(wanted, default=0.0)
-    if not widest > 0:
-        return b""
+    """For each channel its own clipping range over the widest one, as the settings put it."""
+    wanted = np.array([_reach(stats, settings, *sums) for sums in stats.channels.T])
+    widest = wanted.max(initial=0.0)
     # The widest channel has the scale 31/32, the largest that there is.
-    return nearest_scale(np.array(wanted) / widest * 31 / 32)
+    return nearest_scale(wanted / widest * 31 / 32) if widest > 0 else b""
+
+
+def _reach(stats: Statistics, settings: Settings, count: float, total: float, squares: float):
+    """How far from 0 the clipping range of one channel goes."""
+    if not count:
+        return 0.0
+    mean = total / count
+    one = replace(stats, elements=int(count), total=total, squares=squares, below=0.0)
+    if one.variance <= 1e-9 * mean**2 or settings.clip not in CLIPS[:2]:
+        return math.sqrt(squares / count)
+    return max(map(abs, clipping(one, settings).limits(DEFAULT_LEVELS)))
 
 
 # -- designs ---------------------------------------------------------------------------------
@@ -301,7 +303,7 @@ def _of_range(
     if scales:
         low, high = low * 32 / 31, high * 32 / 31
     low, high = float(np.float32(low)), float(np.float32(high))
-    if settings.quantiser == "uniform":
+    if settings.kind == "uniform":
         if len(counts) > 1:
             return Design(embedded_uniform(low, high, counts), axis, scales)
         fine = Quantiser.uniform(low, high, counts[0])
@@ -345,7 +347,7 @@ class Family:
     def __init__(self, stats: Statistics, grid: Grid, settings: Settings):
         self._stats, self._axis, self._settings = stats, grid.channel_axis, settings
         self._range = clipping(stats, settings)
-        self._uniform = settings.quantiser == "uniform"
+        self._uniform = settings.kind == "uniform"
 
     def at(self, bits: float) -> Design:
         """The one with the least error in the sample among those of this entropy.

@@ -32,7 +32,7 @@ class Settings:
     layers: int | None = None  # how many, if `levels` does not say so; default 1
     channelwise: bool = False  # fit and scale the clipping range for each channel
     clip: str | tuple[float, float] = "model"  # see CLIPS, or two numbers
-    quantiser: str = "uniform"  # see QUANTISERS
+    quantiser: str | None = None  # see QUANTISERS; None: entropy-constrained for rate and max_bytes
     coder: str = "context"  # or "unary", the papers' binarisation: slower and longer
     slope: float | None = None  # of the rectifier below 0; None: 0 or 0.1, as the values say
     channel_axis: int | str | None = AUTO
@@ -52,9 +52,15 @@ class Settings:
             raise BadRequest(f"an error of {self.max_abs_error} makes no sense")
         if self.max_bytes is not None and self.max_bytes < 1:
             raise BadRequest("a file has at least one byte")
-        for name, known in (("quantiser", QUANTISERS), ("coder", CODERS), ("nonfinite", NONFINITE)):
+        for name, known in (
+            ("quantiser", (None, *QUANTISERS)),
+            ("coder", CODERS),
+            ("nonfinite", NONFINITE),
+        ):
             if getattr(self, name) not in known:
-                raise BadRequest(f"{name} {getattr(self, name)!r}, known are {', '.join(known)}")
+                raise BadRequest(
+                    f"{name} {getattr(self, name)!r}, known are {', '.join(filter(None, known))}"
+                )
         self._check_levels()
         self._check_clip()
         if self.tile < 64 or self.tile % 64:
@@ -86,6 +92,13 @@ class Settings:
         if self.levels is None:
             return ()
         return (self.levels,) if isinstance(self.levels, int) else tuple(self.levels)
+
+    @property
+    def kind(self) -> str:
+        """The kind of quantiser that these settings lead to."""
+        if self.quantiser is not None:
+            return self.quantiser
+        return QUANTISERS[self.rate is not None or self.max_bytes is not None]
 
     @property
     def layer_count(self) -> int:

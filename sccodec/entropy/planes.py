@@ -485,7 +485,7 @@ def _read_rest(reader: Reader, plan: Plan, walk: Walk) -> None:
     plan.like = np.zeros(len(plan.active), np.int64)
     if plan.groups > 1:
         plan.like[cuts[1] :] = reader.numbers(cuts[-1] - cuts[1], walk.plane_nibbles)
-        for begin, end in pairwise(cuts):
+        for begin, end in pairwise(cuts[1:]):
             if (plan.like[begin:end] >= max(begin, 1)).any():
                 raise Damaged("a plane is like one that follows it")
     for later, round_ in walk.weighted():

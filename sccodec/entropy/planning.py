@@ -184,7 +184,7 @@ def choose_like(made: Plan, rests: np.ndarray) -> None:
     sample /= np.sqrt((sample**2).sum(0)) + 1e-6
     cuts = made.cuts()
     made.like = np.zeros(len(made.active), np.int64)
-    for begin, end in itertools.pairwise(cuts):
+    for begin, end in itertools.pairwise(cuts[1:]):
         alike = sample[:, begin:end].T @ sample[:, :begin]
         made.like[begin:end] = alike.argmax(1)
 

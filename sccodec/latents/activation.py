@@ -115,6 +115,26 @@ def _integral(low, high, factor, exponent, centre, order: int) -> np.ndarray:
     return primitive(high) - primitive(low)
 
 
+def moments(mode: float, slope: float, kappa: float = KAPPA) -> tuple[float, float]:
+    """(E[Y], E[Y^2]) at rate 1, in closed form."""
+    a, b, m = kappa, 1 / kappa, mode
+    top = 1 / (a + b)
+    if m <= 0:
+        e = math.exp(a * m)
+        first = e / a**2
+        second = 2 * e / a**3
+        left = m / a + 1 / a**2 - e / a**2 + m / b - 1 / b**2
+        spread = m**2 / a + 2 * m / a**2 + 2 / a**3 - 2 * e / a**3
+        spread += m**2 / b - 2 * m / b**2 + 2 / b**3
+    else:
+        e = math.exp(-b * m)
+        first = m / a + 1 / a**2 + m / b - 1 / b**2 + e / b**2
+        second = m**2 / a + 2 * m / a**2 + 2 / a**3
+        second += m**2 / b - 2 * m / b**2 + 2 / b**3 - 2 * e / b**3
+        left, spread = -e / b**2, 2 * e / b**3
+    return top * (first + slope * left), top * (second + slope**2 * spread)
+
+
 def fit(mean: float, variance: float, slope: float, kappa: float = KAPPA) -> Activation:
     """The density with this mean and variance.
 
@@ -125,22 +145,21 @@ def fit(mean: float, variance: float, slope: float, kappa: float = KAPPA) -> Act
             f"no rectified density has the mean {mean:g} and the variance {variance:g}",
             hint="clip by 'moments', by 'minmax' or by two numbers",
         )
-    wanted = variance / mean**2  # does not change with the rate, and falls as the mode grows
+    wanted = 1 + variance / mean**2  # does not change with the rate, and falls as the mode grows
 
     def spread(mode: float) -> float:
-        unit = Activation(1.0, mode, slope, kappa)
-        return unit.variance / unit.mean**2 if unit.mean > 0 else math.inf
+        first, second = moments(mode, slope, kappa)
+        return second / first**2 if first > 0 else math.inf
 
     low, high = -1.0, 1.0
-    while spread(low) < wanted and low > -1e3:
+    while spread(low) < wanted and low > -256:
         low *= 2
     while spread(high) > wanted and high < 1e6:
         high *= 2
-    for _ in range(200):
+    for _ in range(100):
         middle = (low + high) / 2
         low, high = (middle, high) if spread(middle) > wanted else (low, middle)
-    unit = Activation(1.0, high, slope, kappa)
-    scale = mean / unit.mean
+    scale = mean / moments(high, slope, kappa)[0]
     return Activation(1 / scale, high * scale, slope, kappa)
 
 

@@ -82,8 +82,9 @@ class Quantiser:
 class Sample:
     """Values of a tensor, sorted, with running sums: a cell's moments cost two look-ups."""
 
-    def __init__(self, values: np.ndarray):
-        self.values = np.sort(values, axis=None).astype(np.float64)
+    def __init__(self, values: np.ndarray, *, ordered: bool = False):
+        """Values of any shape; `ordered` if they ascend already."""
+        self.values = (values if ordered else np.sort(values, axis=None)).astype(np.float64)
         self._sums = np.zeros((3, len(self.values) + 1))
         for row, power in zip(self._sums, (0, 1, 2), strict=True):
             np.cumsum(self.values**power, out=row[1:])
@@ -92,7 +93,7 @@ class Sample:
         return len(self.values)
 
     def clipped(self, low: float, high: float) -> Sample:
-        return Sample(np.clip(self.values, low, high))
+        return Sample(np.clip(self.values, low, high), ordered=True)
 
     @property
     def mean(self) -> float:
@@ -121,7 +122,7 @@ class Sample:
 
 
 def entropy_constrained(
-    sample: Sample, low: float, high: float, count: int, weight: float, *, rounds: int = 200
+    sample: Sample, low: float, high: float, count: int, weight: float, *, rounds: int = 60
 ) -> Quantiser:
     """The pinned entropy-constrained quantiser of at most `count` levels.
 
@@ -129,11 +130,10 @@ def entropy_constrained(
     deleted, the outer two never. Minimises MSE + weight x entropy of the clipped sample.
     """
     inside = sample.clipped(low, high)
-    levels = Quantiser.uniform(low, high, count).levels
-    bits = np.arange(1.0, count + 1)  # truncated unary codewords to begin with
-    if count > 1:
-        bits[-1] = count - 1
-    best, thresholds = math.inf, np.empty(0)
+    start = Quantiser.uniform(low, high, count)
+    levels, thresholds = start.levels, start.thresholds
+    bits = -np.log2(np.maximum(inside.cells(thresholds)[0], 0.5) / len(inside))
+    best = math.inf
     for _ in range(rounds):
         levels, bits, thresholds = _cells_of(levels, bits, weight)
         cells = inside.cells(thresholds)
@@ -147,7 +147,7 @@ def entropy_constrained(
         levels[middle] = cells[1, middle] / cells[0, middle]
         found = Quantiser(levels.copy(), thresholds)
         cost = inside.error(found) + weight * inside.entropy(found)
-        if not cost < best - 1e-9 * abs(best):
+        if cost >= best * (1 - 1e-6):
             break
         best = cost
     return Quantiser(levels, thresholds)
@@ -157,9 +157,10 @@ def _cells_of(levels: np.ndarray, bits: np.ndarray, weight: float):
     """Levels that win some interval, their bits, and the thresholds between them."""
     kept = [0]
     cuts: list[float] = []
+    least = 1e-12 * (levels[-1] - levels[0]) or 1.0
 
     def cut(i: int, j: int) -> float:
-        gap = levels[j] - levels[i]
+        gap = max(levels[j] - levels[i], least)
         return (levels[i] + levels[j]) / 2 + weight * (bits[j] - bits[i]) / (2 * gap)
 
     for n in range(1, len(levels)):
