@@ -37,7 +37,8 @@ ROOMS = {
     "codecs": "image tiles canvas",
     "api.py": "",
     "evaluate": "adapters pictures quality curves journal machine rate match layers speed once "
-    "comparison plots page report speed_report",
+    "comparison plots page report speed_report "
+    "split efficientnet darknet classification detection anchors",
     "plugins": "",
     "cli": "border names batch encode decode extract join info verify doctor models demo "
     "eval bench train export",

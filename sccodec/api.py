@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, BinaryIO
 
 from sccodec.container import extract as copy_layers
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 
 
 def encode(
-    source: np.ndarray | Image.Image | Picture | Source,
+    source: np.ndarray | Image.Image | Picture | Mapping[str, np.ndarray] | Source,
     *,
-    profile: str = "photo",
+    profile: str | None = None,
     quality: float | None = None,
     rate: float | None = None,
     max_bytes: int | None = None,
@@ -50,23 +50,83 @@ def encode(
     roi: Interest | tuple[int, int, int, int] | None = None,
     metadata: str = "all",
     jobs: int = 1,
+    **tensor_settings,
 ) -> bytes:
-    """A picture -> the bytes of an .scc file.
+    """A picture or a feature tensor -> the bytes of an .scc file.
 
-    source: array (H, W[, 1..4]) uint8 or uint16, Pillow image, `Picture`, or picture file.
+    profile: "photo" or another model of pictures, or "tensor"; default: "tensor" for .npy, .npz
+    and .safetensors files, dictionaries of arrays, and arrays that are no picture by their shape
+    or type. For tensors see `sccodec.codecs.tensor_settings.Settings`: rate (bits per element),
+    max_bytes, levels, max_abs_error, calibration, layers, clip, quantiser and others.
+
+    Pictures: array (H, W[, 1..4]) uint8 or uint16, Pillow image, `Picture`, or picture file.
     At most one of quality (0..100, default 50), rate (bits per pixel of the whole file),
     max_bytes (never exceeded) and step (index 0..511; 32 more double the step).
     tile: pixels a side, a multiple of 64. roi: x, y, w, h in pixels, or an `Interest`.
     metadata: "all", "none" or a list such as "icc,exif". jobs: threads.
     Raises BadRequest, NotOurFile, Damaged, LimitExceeded, WrongModel.
     """
+    from sccodec.media.tensor import is_tensor_name
+
+    if profile is None and (is_tensor_name(source) or _is_tensor(source)):
+        profile = "tensor"
+    if profile == "tensor":
+        told = {"quality": quality, "step": step, "roi": roi}
+        for name in (name for name, value in told.items() if value is not None):
+            raise BadRequest(f"{name} is for pictures, not for tensors")
+        if tile is not None:
+            tensor_settings["tile"] = tile
+        return _encode_tensor(source, rate=rate, max_bytes=max_bytes, jobs=jobs, **tensor_settings)
     from sccodec.codecs import image
     from sccodec.profiles.registry import find
 
+    for name in tensor_settings:
+        raise TypeError(f"encode() has no argument {name!r} for pictures")
     if isinstance(roi, tuple):
         roi = image.Interest(roi)
     settings = image.Settings(quality, rate, max_bytes, step, tile, roi, metadata, jobs)
-    return image.encode(_picture(source), settings, find(profile))
+    return image.encode(_picture(source), settings, find(profile or "photo"))
+
+
+def _encode_tensor(source, **how) -> bytes:
+    from sccodec.codecs import tensor
+    from sccodec.media.tensor import Tensor, read
+
+    known = set(tensor.Settings.__dataclass_fields__)
+    for name in set(how) - known:
+        raise TypeError(f"encode() has no argument {name!r} for tensors")
+    if isinstance(how.get("calibration"), (str, os.PathLike)):
+        from sccodec.codecs.calibration import Calibration
+
+        how["calibration"] = Calibration.read(how["calibration"])
+    if isinstance(source, (str, os.PathLike, bytes)):
+        source = read(source)
+    elif hasattr(source, "read"):
+        source = read(source.read())
+    elif not isinstance(source, (Tensor, Mapping)):
+        source = _array(source)
+    return tensor.encode(source, tensor.Settings(**how))
+
+
+def _is_tensor(source) -> bool:
+    """True for arrays that cannot be pictures, and for dictionaries of arrays."""
+    if isinstance(source, Mapping):
+        return True
+    if hasattr(source, "getbands") or not hasattr(source, "dtype"):
+        return False
+    shape = tuple(source.shape)
+    flat = len(shape) == 2 or (len(shape) == 3 and 1 <= shape[2] <= 4)
+    return (
+        not flat
+        or "float" in str(source.dtype)
+        or str(source.dtype).endswith("int8") != (str(source.dtype).endswith("uint8"))
+    )
+
+
+def _array(source):
+    """A NumPy array of whatever is like one, tensors of PyTorch on a CPU among them."""
+    detach = getattr(source, "detach", None)
+    return detach().cpu().numpy() if detach is not None else source
 
 
 def decode(
@@ -76,8 +136,11 @@ def decode(
     *,
     allow_partial: bool = False,
     jobs: int = 1,
-) -> np.ndarray:
+) -> np.ndarray | dict[str, np.ndarray]:
     """An .scc file -> array (H, W), (H, W, 2), (H, W, 3) or (H, W, 4), uint8 or uint16.
+
+    A file of tensors gives the array, or a dictionary of arrays if they have names, in the type
+    that was encoded (bfloat16 as float32).
 
     layers: "all", "base", names, or a number from the first; what they need is decoded too.
     region: x, y, w, h in pixels; only what it needs is read. `allow_partial` shows the layer
@@ -153,8 +216,23 @@ class File:
         )
         return picture
 
+    def tensors(self, layers="all", names=None, *, jobs: int = 1):
+        """The array, or a dictionary of arrays if they have names; `names` picks some."""
+        from sccodec.codecs import tensor
+
+        found, self.report = tensor.decode(
+            self.reader, layers, names=names, allow_partial=self.allow_partial, jobs=jobs
+        )
+        if len(found) == 1 and not found[0].name:
+            return found[0].array()
+        return {one.name: one.array() for one in found}
+
     def decode(self, layers="all", region=None, *, jobs: int = 1) -> np.ndarray:
-        """The same as a plain array, gray as (H, W)."""
+        """The same as a plain array, gray as (H, W); tensors as `sccodec.decode` gives them."""
+        if self.header.modality == 2:
+            if region is not None:
+                raise BadRequest("a region is for pictures, not for tensors")
+            return self.tensors(layers, jobs=jobs)
         stacked = self.picture(layers, region, jobs=jobs).stacked()
         return stacked[:, :, 0] if stacked.shape[2] == 1 else stacked
 

@@ -10,6 +10,7 @@ import click
 from sccodec import __version__
 from sccodec.cli import (
     bench,
+    calibrate,
     decode,
     demo,
     doctor,
@@ -55,7 +56,7 @@ class Group(click.Group):
 )
 @click.version_option(__version__, "-V", "--version", prog_name="sccodec")
 def cli() -> None:
-    """Scalable learned codec: one layered file for a picture.
+    """Scalable learned codec: one layered file for a picture, or for feature tensors.
 
     A small base layer is a picture of its own, the enhancement layer adds the rest. Decode only
     some layers, strip them, put them back or fetch one region, without encoding again.
@@ -69,6 +70,7 @@ for module in (
     join,
     info,
     verify,
+    calibrate,
     doctor,
     models,
     demo,

@@ -6,8 +6,11 @@ import os
 
 import click
 
-from sccodec.cli import batch, border, names
+from sccodec.cli import batch, border, names, tensor_options
 from sccodec.errors import BadRequest
+
+PICTURES = ("png", "jpeg", "jpg", "webp", "tiff", "tif", "bmp", "ppm")
+TENSORS = ("npy", "npz", "safetensors")
 
 
 @click.command("decode")
@@ -15,9 +18,10 @@ from sccodec.errors import BadRequest
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(["png", "jpeg", "jpg", "webp", "tiff", "tif", "bmp", "ppm"], False),
+    type=click.Choice([*PICTURES, *TENSORS], False),
     metavar="NAME",
-    help="png, jpeg, webp, tiff, bmp or ppm; default: by OUT's name, else png.",
+    help="png, jpeg, webp, tiff, bmp or ppm, for tensors npy, npz or safetensors; "
+    "default: by OUT's name, else png or npy.",
 )
 @click.option(
     "--layers",
@@ -42,6 +46,13 @@ from sccodec.errors import BadRequest
     metavar="FILE.png",
     help="With --allow-partial: 0 whole, 128 a lower layer, 255 nothing, of the region.",
 )
+@click.option(
+    "--tensor",
+    "tensors",
+    multiple=True,
+    metavar="NAME",
+    help="Only this tensor of a file of tensors; may be given several times.",
+)
 @border.size_option
 @click.option(
     "--dimension-limit",
@@ -61,6 +72,7 @@ def command(
     region,
     allow_partial,
     damage_map,
+    tensors,
     size_limit,
     dimension_limit,
     jobs,
@@ -69,9 +81,10 @@ def command(
     keep_tree,
     as_json,
 ):
-    """Decode .scc files into pictures.
+    """Decode .scc files into pictures, or into feature tensors.
 
-    Without -o, photo.scc becomes photo.png beside it. IN may be an http(s) address, of which
+    Without -o, photo.scc becomes photo.png beside it; -o FILE.npy, FILE.npz or FILE.safetensors,
+    or --format, is needed for tensors. IN may be an http(s) address, of which
     only what is needed is fetched. --json says how many bytes were read, and in how many
     requests.
     """
@@ -81,6 +94,25 @@ def command(
     if damage_map is not None:
         _check_map(damage_map, inputs, output, allow_partial)
     limits = border.limits(size_limit, dimension_limit)
+
+    def tensor_work(job: batch.Job) -> batch.Done:
+        if region is not None or damage_map is not None:
+            raise BadRequest("--region and --damage-map are for pictures, not for tensors")
+        options = {"limits": limits, "allow_partial": allow_partial}
+        return _decode_tensors(job, kind, layers, tensors, options, force)
+
+    if tensors or kind in TENSORS or (kind is None and tensor_options.is_tensor(output or "")):
+        targets = names.outputs(inputs, output, f".{kind or 'npz'}", keep_tree)
+        return batch.first(
+            batch.run(
+                list(zip(inputs.names, targets, strict=True)),
+                tensor_work,
+                jobs=jobs,
+                as_json=as_json,
+                force=force,
+                skip_existing=skip_existing,
+            )
+        )
 
     def work(job: batch.Job) -> batch.Done:
         form = kind or ("png" if job.target == border.STREAM else guess_format(job.target))
@@ -137,3 +169,45 @@ def _check_map(damage_map: str, inputs: names.Inputs, output: str | None, partia
         raise BadRequest("--damage-map takes one input")
     if output is not None and os.path.realpath(damage_map) == os.path.realpath(output):
         raise BadRequest(f"--damage-map and -o both name {damage_map}")
+
+
+def _decode_tensors(job: batch.Job, kind, layers, wanted, options, force) -> batch.Done:
+    import os
+
+    from sccodec.codecs import tensor
+    from sccodec.media.tensor import write
+
+    form = kind or (os.path.splitext(job.target)[1][1:].lower() or "npz")
+    if form not in TENSORS:
+        raise BadRequest(f"{job.target}: tensors are written as {', '.join(TENSORS)}")
+    with border.open_input(job.source, job.note, **options) as reader:
+        found, report = tensor.decode(
+            reader,
+            layers,
+            names=wanted or None,
+            allow_partial=options["allow_partial"],
+            jobs=job.threads,
+            progress=job.progress,
+        )
+    with border.open_output(job.target, force) as out:
+        notes = write(found, out, form)
+    for note in notes:
+        job.note(f"{job.source}: {note}")
+    for damage in report.damaged:
+        job.note(f"damaged: {damage.message}")
+    facts = {
+        "input": job.source,
+        "output": job.target,
+        "tensors": {one.name: list(one.shape) for one in found},
+        "bytes_read": report.bytes_read,
+        "bytes": reader.size,
+        "requests": reader.requests,
+        "damaged": [damage.facts() for damage in report.damaged],
+    }
+    read = f"{report.bytes_read} of {reader.size} bytes read{border.fetched(reader)}"
+    shapes = ", ".join(
+        f"{one.name or 'tensor'} {'x'.join(map(str, one.shape)) or 'scalar'}" for one in found[:3]
+    )
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    line = f"{job.source} -> {job.target}: {shapes}{more}, {read}"
+    return batch.Done(facts, line, code=2 if report.damaged else 0)

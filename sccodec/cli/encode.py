@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import click
+from click.core import ParameterSource
 
-from sccodec.cli import batch, border, names
+from sccodec.cli import batch, border, names, tensor_options
 from sccodec.errors import BadRequest
 
 
@@ -24,8 +25,16 @@ def _roi(_context, _option, value: str | None):
 
 @click.command("encode")
 @click.option("-o", "--output", metavar="OUT", help="File, folder/, or - for stdout.")
-@click.option("--profile", default="photo", show_default=True, help="Profile or model id.")
-@click.option("--rate", type=float, metavar="BPP", help="Bits per pixel of the whole file.")
+@click.option(
+    "--profile",
+    help="Profile or model id; default tensor for .npy, .npz and .safetensors, else photo.",
+)
+@click.option(
+    "--rate",
+    type=float,
+    metavar="BPP",
+    help="Bits per pixel of the whole file; of a tensor bits per element.",
+)
 @click.option("-q", "--quality", type=float, metavar="0..100", help="Default 50.")
 @click.option("--max-bytes", callback=border.size, metavar="N[k|M]", help="Never exceeded.")
 @click.option("--step", type=int, metavar="0..511", help="Step index; 32 more double the step.")
@@ -44,12 +53,44 @@ def _roi(_context, _option, value: str | None):
     metavar="all|none|icc,exif,xmp",
     help="What to keep.",
 )
+@click.option("--max-abs-error", type=float, metavar="E", help="Tensors: bound for every element.")
+@tensor_options.design
+@click.option(
+    "--coder",
+    type=click.Choice(["context", "unary"]),
+    default="context",
+    metavar="context|unary",
+    help="Tensors: unary is the papers' coder, slower and longer.",
+)
+@click.option("--calibration", metavar="FILE.json", help="Tensors: quantisers of `calibrate`.")
+@click.option("--append", is_flag=True, help="Tensors: add them to the file that -o names.")
 @border.size_option
 @border.jobs_option
 @batch.options
 @border.border
 @names.inputs
-def command(
+def command(inputs, profile, **options):
+    """Encode pictures, or feature tensors, into .scc files.
+
+    IN is a picture file, a .npy, .npz or .safetensors file, or - for stdin (a picture, or with
+    --profile tensor a tensor file). Without -o, photo.png becomes photo.scc beside it.
+    """
+    tensors = [tensor_options.is_tensor(name) for name in inputs.names]
+    if profile is None and any(tensors) and not all(tensors):
+        raise BadRequest("pictures and tensors together", hint="encode them one after the other")
+    if profile == "tensor" or (profile is None and tensors and all(tensors)):
+        return _encode_tensors(inputs, **options)
+    context = click.get_current_context()
+    for option in context.command.params:
+        if not (getattr(option, "help", None) or "").startswith("Tensors:"):
+            continue
+        del options[option.name]
+        if context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
+            raise BadRequest(f"{option.opts[0]} is for tensors, not for pictures")
+    return _encode_pictures(inputs, profile=profile or "photo", **options)
+
+
+def _encode_pictures(
     inputs,
     output,
     profile,
@@ -63,10 +104,6 @@ def command(
     as_json,
     **how,
 ):
-    """Encode pictures into .scc files.
-
-    IN is a picture file or - for stdin. Without -o, photo.png becomes photo.scc beside it.
-    """
     from sccodec.codecs import image
     from sccodec.media.image import read
     from sccodec.profiles.registry import find
@@ -103,3 +140,85 @@ def command(
     return batch.first(
         batch.run(tasks, work, jobs=jobs, as_json=as_json, force=force, skip_existing=skip_existing)
     )
+
+
+def _encode_tensors(
+    inputs,
+    output,
+    append,
+    calibration,
+    size_limit,
+    jobs,
+    force,
+    skip_existing,
+    keep_tree,
+    as_json,
+    quality,
+    step,
+    tile,
+    roi,
+    roi_only,
+    metadata,
+    **how,
+):
+    from sccodec.codecs import tensor
+    from sccodec.codecs.calibration import Calibration
+
+    tensor_options.refuse_for_tensors(quality=quality, step=step, roi=roi, roi_only=roi_only)
+    if calibration is not None:
+        how["calibration"] = Calibration.read(calibration)
+    if tile is not None:
+        how["tile"] = tile
+    settings = tensor.Settings(limits=border.limits(size_limit), **how)
+    if append:
+        return _append(inputs, output, replace(settings, jobs=jobs), as_json)
+
+    def work(job: batch.Job) -> batch.Done:
+        found = tensor_options.read(job.source)
+        data = tensor.encode(found, replace(settings, jobs=job.threads), job.progress)
+        with border.open_output(job.target, force) as out:
+            out.write(data)
+        elements = sum(one.values.size for one in found)
+        return _tensors_done(job.source, job.target, len(data), elements, len(found))
+
+    tasks = list(zip(inputs.names, names.outputs(inputs, output, ".scc", keep_tree), strict=True))
+    return batch.first(
+        batch.run(tasks, work, jobs=jobs, as_json=as_json, force=force, skip_existing=skip_existing)
+    )
+
+
+def _append(inputs, output: str | None, settings, as_json: bool) -> int:
+    """Adds the tensors of every input to one file, one input after the other."""
+    import os
+
+    from sccodec.codecs import tensor
+
+    if output is None or output == border.STREAM or names.is_folder(output):
+        raise BadRequest("--append needs -o FILE")
+
+    def work(job: batch.Job) -> batch.Done:
+        found = tensor_options.named(tensor_options.read(job.source), job.source)
+        if os.path.exists(output):
+            with border.open_input(output) as reader, border.open_output(output, True) as out:
+                length = tensor.append(reader, found, out, settings)
+        else:
+            with border.open_output(output, False) as out:
+                length = out.write(tensor.encode(found, settings))
+        elements = sum(one.values.size for one in found)
+        return _tensors_done(job.source, output, length, elements, len(found))
+
+    tasks = [(name, output) for name in inputs.names]
+    return batch.first(batch.run(tasks, work, as_json=as_json, force=True))
+
+
+def _tensors_done(source: str, target: str, length: int, elements: int, tensors: int):
+    bits = 8 * length / max(elements, 1)
+    facts = {
+        "input": source,
+        "output": target,
+        "bytes": length,
+        "tensors": tensors,
+        "elements": elements,
+        "bits_per_element": round(bits, 6),
+    }
+    return batch.Done(facts, f"{source} -> {target}: {length} bytes, {bits:.4f} bits per element")

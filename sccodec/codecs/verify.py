@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from sccodec.codecs.payloads import Unusable, decode_tiles, layer_chain
+from sccodec.codecs.tensor import verify_tiles
+from sccodec.codecs.tensor_payloads import Lost
 from sccodec.codecs.tiles import Progress
 from sccodec.container.reader import Reader
 from sccodec.errors import (
@@ -63,6 +66,8 @@ def verify(reader: Reader, *, jobs: int = 1, progress: Progress | None = None) -
     header, compared = reader.header, 0
     found: list[Unusable] = []
     try:
+        if header.modality == 2:
+            return _verify_tensors(reader, jobs, progress)
         if header.modality != 0 or header.frames != 1:
             raise Unsupported(f"{reader.name}: not a still picture")
         model = find(header.model, header.digest)
@@ -85,6 +90,15 @@ def verify(reader: Reader, *, jobs: int = 1, progress: Progress | None = None) -
             compared += sum(entry.present for n in chain for entry in reader.tiles[n])
     except CodecError as error:
         return of_error(error)
+    return _judge(found, compared)
+
+
+def _verify_tensors(reader: Reader, jobs: int, progress: Progress | None) -> Verdict:
+    return _judge(*verify_tiles(reader, jobs, progress))
+
+
+def _judge(found: Sequence[Unusable | Lost], compared: int) -> Verdict:
+    """The verdict on whole bytes, from what could not be decoded among so many payloads."""
     errors = [item.error for item in found if item.error]
     if errors:
         worst = next((e for e in errors if isinstance(e, Damaged)), errors[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sccodec.container import layout
+from sccodec.container import layout, tensors
 from sccodec.container.reader import Reader
 from sccodec.container.rules import tile_grid
 
@@ -22,6 +22,8 @@ def describe(reader: Reader) -> dict:
     layers = [_layer(reader, layer, pixels) for layer in header.layers]
     payload = sum(layer.bytes for layer in header.layers) + sum(metadata.values())
     columns, rows = tile_grid(header.width, header.height, header.tile_size)
+    if header.modality == MODALITIES.index("tensor"):
+        return _describe_tensors(reader, total, metadata, payload)
     return {
         "name": reader.name,
         "version": header.version,
@@ -48,6 +50,46 @@ def describe(reader: Reader) -> dict:
     }
 
 
+def _describe_tensors(reader: Reader, total: int, metadata: dict, payload: int) -> dict:
+    """The same for a file of feature tensors; rates are bits per element."""
+    header = reader.header
+    found = tensors.unpack(reader.metadata[tensors.CHUNK]) if tensors.CHUNK in metadata else ()
+    elements = max(sum(tensor.elements for tensor in found), 1)
+    layers = []
+    for layer in header.layers:
+        facts = _layer(reader, layer, elements)
+        for name in ("step", "step_size", "psnr"):  # a quantiser is said for each tensor
+            del facts[name]
+        layers.append(facts | {"bits_per_element": facts.pop("bpp")})
+    return {
+        "name": reader.name,
+        "version": header.version,
+        "modality": "tensor",
+        "bytes": total,
+        "elements": sum(tensor.elements for tensor in found),
+        "bits_per_element": round(8 * total / elements, 6),
+        "model": header.model,
+        "digest": header.digest.hex(),
+        "tile_size": header.tile_size,
+        "total_layers": header.total_layers,
+        "tensors": [
+            {
+                "name": tensor.name,
+                "kind": tensor.kind,
+                "shape": list(tensor.shape),
+                "channel_axis": tensor.channel_axis,
+                "coder": tensor.coder,
+                "levels": [layer.count for layer in tensor.layers],
+                "limits": [tensor.layers[-1].values[0], tensor.layers[-1].values[-1]],
+            }
+            for tensor in found
+        ],
+        "layers": layers,
+        "metadata": metadata,
+        "overhead_bytes": total - payload,
+    }
+
+
 def _layer(reader: Reader, layer: layout.LayerEntry, pixels: int) -> dict:
     entries = reader.tiles[layer.index]
     known = layer.quality != layout.QUALITY_UNKNOWN
@@ -68,6 +110,32 @@ def _layer(reader: Reader, layer: layout.LayerEntry, pixels: int) -> dict:
 
 def table(facts: dict) -> str:
     """The same for people: one line a layer, the last line is the file."""
+    return (_tensor_table if facts["modality"] == "tensor" else _picture_table)(facts)
+
+
+def _tensor_table(facts: dict) -> str:
+    lines = [f"{facts['name']}: {len(facts['tensors'])} tensors, {facts['elements']} elements"]
+    for tensor in facts["tensors"]:
+        shape = "x".join(map(str, tensor["shape"])) or "scalar"
+        levels = ",".join(map(str, tensor["levels"]))
+        low, high = tensor["limits"]
+        lines.append(
+            f"  {tensor['name'] or '(no name)'}: {shape} {tensor['kind']}, "
+            f"{levels} levels, {low:g} to {high:g}"
+        )
+    lines.append(f"{'layer':<16}{'bytes':>10}{'share':>8}{'bits per element':>18}")
+
+    def line(name: str, size: int) -> str:
+        share = size / facts["bytes"]
+        return f"{name:<16}{size:>10}{share:>8.1%}{facts['bits_per_element'] * share:>18.4f}"
+
+    lines += [line(layer["name"], layer["bytes"]) for layer in facts["layers"]]
+    lines += [line(kind, size) for kind, size in facts["metadata"].items()]
+    lines += [line("container", facts["overhead_bytes"]), line("file", facts["bytes"])]
+    return "\n".join(lines)
+
+
+def _picture_table(facts: dict) -> str:
     picture = f"{facts['width']}x{facts['height']}, {facts['channels']} x {facts['bit_depth']} bit"
     if facts["alpha"]:
         picture += ", alpha"

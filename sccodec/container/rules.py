@@ -78,10 +78,11 @@ def check_limit(what: str, value: int, limit: int, cap: int | None = None) -> No
 
 def check_header(header: Header, limits: Limits, *, wrong: type[CodecError]) -> None:
     """Raise for the first field that no reader would accept."""
-    check_limit("pixels of the longer side", max(header.width, header.height), limits.max_dimension)
-    check_limit("pixels", header.width * header.height, limits.max_pixels)
-    tile = min(header.tile_size, header.width) * min(header.tile_size, header.height)
-    check_limit("pixels of a tile", tile, limits.max_tile)
+    if MODALITIES[header.modality : header.modality + 1] == ("tensor",):
+        check_limit("elements", header.width * header.height, limits.max_pixels)
+        check_limit("elements of a tile", header.tile_size, limits.max_tile)
+    else:
+        _check_size(header, limits)
     check_limit("layers", header.total_layers, limits.max_layers, MAX_NAMED_LAYERS)
     _check_canvas(header, wrong)
     if not MODEL_ID.fullmatch(header.model) or not header.model.isprintable():
@@ -98,6 +99,13 @@ def check_header(header: Header, limits: Limits, *, wrong: type[CodecError]) -> 
     for layer in header.layers:
         _check_layer(header, layer, limits, wrong)
     check_limit("tiles", sum(layer.tiles for layer in header.layers), limits.max_tiles)
+
+
+def _check_size(header: Header, limits: Limits) -> None:
+    check_limit("pixels of the longer side", max(header.width, header.height), limits.max_dimension)
+    check_limit("pixels", header.width * header.height, limits.max_pixels)
+    tile = min(header.tile_size, header.width) * min(header.tile_size, header.height)
+    check_limit("pixels of a tile", tile, limits.max_tile)
 
 
 def _check_canvas(header: Header, wrong: type[CodecError]) -> None:

@@ -39,10 +39,7 @@ class Models:
         self._built: dict[int, object] = {}
 
     def _build(self, counts: np.ndarray):
-        if self.plain:
-            return ans.Table(counts)
-        # With perfect=True constriction keeps counts of 2^-24 exactly as they are.
-        return Categorical(counts / float(TOTAL), perfect=True)
+        return table(counts, self.plain)
 
     def table(self, t: int):
         if t not in self._built:
@@ -54,8 +51,31 @@ class Models:
         return {n: self._build(np.full(n, TOTAL // n)) for n in (_WIDTHS, _BYTE, _SIGN)}
 
     def coder(self, words: np.ndarray | None = None):
-        kind = ans.Ans if self.plain else AnsCoder
-        return kind() if words is None else kind(words)
+        return stack(words, self.plain)
+
+
+def table(counts: np.ndarray, plain: bool = False):
+    """Counts (n,) that add up to 2^24, in the form that the coder takes."""
+    if plain or AnsCoder is None:
+        return ans.Table(counts)
+    # With perfect=True constriction keeps counts of 2^-24 exactly as they are.
+    return Categorical(counts / float(TOTAL), perfect=True)
+
+
+def stack(words: np.ndarray | None = None, plain: bool = False):
+    """An empty coder, or one that reads words (n,) uint32."""
+    kind = ans.Ans if plain or AnsCoder is None else AnsCoder
+    return kind() if words is None else kind(words)
+
+
+def words_of(payload: bytes) -> np.ndarray:
+    """The words of a payload, (n,) uint32. Raises Damaged if the bytes cannot be a payload."""
+    if len(payload) % 4:
+        raise Damaged(f"a payload of {len(payload)} bytes is not a number of words")
+    words = np.frombuffer(payload, "<u4").astype(np.uint32)
+    if len(words) and words[-1] == 0:
+        raise Damaged("a payload ends with a zero word")
+    return words
 
 
 def _groups(index: np.ndarray):
@@ -117,13 +137,8 @@ class Decoder:
     """
 
     def __init__(self, models: Models, payload: bytes):
-        if len(payload) % 4:
-            raise Damaged(f"a payload of {len(payload)} bytes is not a number of words")
         self.models = models
-        words = np.frombuffer(payload, "<u4").astype(np.uint32)
-        if len(words) and words[-1] == 0:
-            raise Damaged("a payload ends with a zero word")
-        self.coder = models.coder(words)
+        self.coder = models.coder(words_of(payload))
 
     def decode(self, index: np.ndarray) -> np.ndarray:
         """Symbols (n,) int32 for table indexes (n,) int32."""

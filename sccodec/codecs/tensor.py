@@ -1,0 +1,469 @@
+"""Feature tensors: encode above decode, the same steps in opposite order.
+
+values -> level numbers of a coarse quantiser and of finer ones inside it -> payloads -> file
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import BinaryIO
+
+import numpy as np
+
+from sccodec.codecs import tensor_design as designs
+from sccodec.codecs import tensor_payloads as payloads
+from sccodec.codecs.tensor_design import Design
+from sccodec.codecs.tensor_grid import Grid
+from sccodec.codecs.tensor_payloads import Coded, Levels, Lost, Values
+from sccodec.codecs.tensor_settings import DEFAULTS, Settings
+from sccodec.codecs.tiles import Progress, each
+from sccodec.container import layer_selection, layout, tensors, writer
+from sccodec.container.reader import Reader, from_bytes
+from sccodec.container.rules import environment_limits
+from sccodec.container.tensors import TensorEntry
+from sccodec.entropy.flags import PROBABILITY
+from sccodec.errors import BadRequest, Damaged, Unsupported, WrongModel
+from sccodec.media.tensor import Tensor, from_array, from_arrays
+
+__all__ = ["DEFAULTS", "Report", "Settings", "append", "decode", "encode", "open_tensors"]
+
+MODEL = "tensor-1"
+# Nothing is learned: the digest is that of the probabilities that the format fixes.
+DIGEST = hashlib.sha256(PROBABILITY.astype("<u2").tobytes()).digest()[:8]
+SHRINKS = 12  # times that a file longer than asked for is made again
+MOST_TILES = 65535  # of a file: tile_columns has 16 bits
+
+
+# -- encode ----------------------------------------------------------------------------------
+
+
+@dataclass
+class Work:
+    """One tensor on its way into a file."""
+
+    tensor: Tensor
+    grid: Grid
+    design: Design
+    coded: list[list[Coded]] = field(default_factory=list)  # [tile][layer]
+
+    @property
+    def payload_bytes(self) -> int:
+        return sum(len(one.payload) for tile in self.coded for one in tile)
+
+    def entry(self, coder: str) -> TensorEntry:
+        embedded = self.design.embedded
+        return TensorEntry(
+            name=self.tensor.name,
+            kind=self.tensor.kind,
+            shape=self.tensor.shape,
+            channel_axis=self.design.channel_axis,
+            layers=tuple(map(payloads.grading, embedded.quantisers)),
+            children=tuple(tuple(np.diff(first).tolist()) for first in embedded.first),
+            scales=self.design.scales,
+            coder=coder,
+        )
+
+
+def encode(
+    source: np.ndarray | Tensor | Mapping[str, np.ndarray] | Sequence[Tensor],
+    settings: Settings = DEFAULTS,
+    progress: Progress | None = None,
+) -> bytes:
+    """A tensor, or several by name -> the bytes of an .scc file; `progress` is told of tiles.
+
+    Raises BadRequest for what cannot be met or is not finite, and CodecError if this machine
+    could not read back what it is about to write.
+    """
+    out = io.BytesIO()
+    _write(out, _works(as_tensors(source), settings, progress), settings)
+    return out.getvalue()
+
+
+def append(
+    reader: Reader,
+    source: np.ndarray | Tensor | Mapping[str, np.ndarray] | Sequence[Tensor],
+    out: BinaryIO,
+    settings: Settings = DEFAULTS,
+    progress: Progress | None = None,
+) -> int:
+    """Writes a file with the tensors of `reader` and more behind them; returns its length.
+
+    What is there is copied and not decoded. rate and max_bytes are those of the new tensors.
+    Raises BadRequest for a name that is there, or more layers than the file has.
+    """
+    present = open_tensors(reader)
+    if reader.header.present_layers != reader.header.total_layers:
+        raise BadRequest(f"{reader.name}: layers are missing, so nothing can be appended")
+    added = as_tensors(source)
+    twins = {entry.name for entry in present} & {tensor.name for tensor in added}
+    if twins:
+        raise BadRequest(f"{reader.name} holds a tensor {min(twins)!r} already")
+    total = reader.header.total_layers
+    if settings.layers is None and len(settings.counts) < 2:
+        settings = replace(settings, layers=None)
+    works = _works(added, replace(settings, tile=reader.header.tile_size), progress)
+    return _write(out, works, settings, reader, present, total)
+
+
+def as_tensors(source) -> list[Tensor]:
+    """Whatever `encode` takes, as a list of tensors with distinct names."""
+    if isinstance(source, Tensor):
+        return [source]
+    if isinstance(source, Mapping):
+        return from_arrays(source)
+    if isinstance(source, (list, tuple)) and all(isinstance(item, Tensor) for item in source):
+        names = [tensor.name for tensor in source]
+        if not source or len(set(names)) != len(names):
+            raise BadRequest(f"tensors need names of their own: {names}")
+        return list(source)
+    return [from_array(source)]
+
+
+def _works(added: list[Tensor], settings: Settings, progress: Progress | None) -> list[Work]:
+    """The tensors with their designs and payloads."""
+    limits = settings.limits or environment_limits()
+    elements = sum(tensor.values.size for tensor in added)
+    layout.check_limit("elements", elements, limits.max_pixels)
+    settings = replace(settings, tile=_tile(added, settings))
+    works = []
+    for tensor in added:
+        grid = designs.grid_of(tensor, settings)
+        works.append(Work(tensor, grid, _design(tensor, grid, settings, added)))
+    _code(works, settings, progress)
+    if settings.max_bytes is not None:
+        _shrink(works, settings)
+    if settings.max_abs_error is not None:
+        for work in works:
+            _hold_error(work, settings)
+    return works
+
+
+def _tile(added: list[Tensor], settings: Settings) -> int:
+    """The tile size, made larger if a file could not number so many tiles."""
+    tile = settings.tile
+    while True:
+        size = replace(settings, tile=tile)
+        if sum(len(designs.grid_of(tensor, size).parts) for tensor in added) <= MOST_TILES:
+            return tile
+        if tile >= environment_limits().max_tile:
+            raise BadRequest(f"more than {MOST_TILES} tiles", hint="write several files")
+        tile *= 2
+
+
+def _design(tensor: Tensor, grid: Grid, settings: Settings, added: list[Tensor]) -> Design:
+    if settings.calibration is not None:
+        return settings.calibration.design(tensor, grid)
+    stats = designs.gather(tensor, settings)
+    return design_for(tensor, stats, settings, added)
+
+
+def design_for(
+    tensor: Tensor, stats: designs.Statistics, settings: Settings, added: Sequence[Tensor] = ()
+) -> Design:
+    """The design that the settings ask for; a rate is met for `tensor` as one of `added`."""
+    grid, added = designs.grid_of(tensor, settings), added or [tensor]
+    if stats.constant or (settings.rate is None and settings.max_bytes is None):
+        return designs.plain(stats, grid, settings, tensor.kind)
+    overhead = _overhead(grid, len(added), settings)
+    if settings.rate is not None:
+        total = settings.rate * tensor.values.size / 8
+    else:
+        elements = sum(other.values.size for other in added)
+        total = settings.max_bytes * tensor.values.size / elements
+    wanted = 8 * (total - overhead) / tensor.values.size
+    if wanted <= 0:
+        raise BadRequest(
+            f"{total:.0f} bytes for the tensor {tensor.name!r} are too few: "
+            f"what describes it takes {overhead:.0f}"
+        )
+
+    def bits_of(design: Design) -> float:
+        work = Work(tensor, grid, design)
+        _code([work], settings, None, check=False)
+        described = len(tensors.pack([work.entry(settings.coder)])) - 2
+        return 8 * (work.payload_bytes + described) / tensor.values.size
+
+    family = designs.Family(stats, grid, settings)
+    return designs.search(wanted, family, bits_of, within=settings.max_bytes is not None)
+
+
+def _overhead(grid: Grid, files: int, settings: Settings) -> float:
+    """Bytes of the file for one of so many tensors, other than its payloads and entry in TENS."""
+    layers = settings.layer_count
+    names = sum(len(layer_name(n)) for n in range(layers))
+    fixed = len(layout.SIGNATURE) + 4 * layout.CHUNK_OVERHEAD + 8 + 2 + 40 + len(MODEL)
+    fixed += layers * (layout.CHUNK_OVERHEAD + 1 + 23) + names
+    return fixed / files + layout.TILE_STRUCT.size * layers * len(grid.parts)
+
+
+def _code(works: list[Work], settings: Settings, progress, check: bool = True) -> None:
+    """Codes every tile of the works, on as many threads as the settings say."""
+    jobs = [(work, n) for work in works for n in range(len(work.grid.parts))]
+    levels = {id(work): Levels(work.tensor, work.grid, work.design, settings) for work in works}
+
+    def run(job: tuple[Work, int]) -> list[Coded]:
+        work, n = job
+        numbers = levels[id(work)].of(work.grid.parts[n])
+        return payloads.code(numbers, work.design.embedded, settings.coder, check=check)
+
+    done = each(run, jobs, settings.jobs, progress)
+    for work in works:
+        work.coded = []
+    for (work, _), coded in zip(jobs, done, strict=True):
+        work.coded.append(coded)
+
+
+def _shrink(works: list[Work], settings: Settings) -> None:
+    """Makes the works coarser until their file is not longer than asked for."""
+    most, aim = settings.max_bytes, settings.max_bytes
+    for _ in range(SHRINKS):
+        length = _write(io.BytesIO(), works, settings)
+        if length <= most:
+            return
+        aim -= length - most + most // 100
+        if aim < 1:
+            break
+        smaller = replace(settings, max_bytes=aim)
+        for work in works:
+            work.design = _design(work.tensor, work.grid, smaller, [w.tensor for w in works])
+        _code(works, settings, None)
+    raise BadRequest(
+        f"{most} bytes are too few; {length} are the least that was reached",
+        hint="extract --max-bytes drops whole layers",
+    )
+
+
+def _hold_error(work: Work, settings: Settings) -> None:
+    """Narrows the levels until no element is off by more than asked for, in its own type."""
+    stats = designs.gather(work.tensor, settings)
+    error = settings.max_abs_error
+    for share in (1, 0.999, 0.9, 0.75, 0.5, 0.25):
+        if share < 1:
+            work.design = designs.bounded(
+                stats, work.grid, settings, share * error, work.tensor.kind
+            )
+            _code([work], settings, None)
+        if stats.constant or largest_error(work, settings) <= error:
+            return
+    raise BadRequest(
+        f"an error of {error:g} cannot be kept in {work.tensor.kind}",
+        hint="allow a larger error",
+    )
+
+
+def largest_error(work: Work, settings: Settings) -> float:
+    """The largest |x - x_hat| of a tensor, in float64, after rounding to its type."""
+    levels = Levels(work.tensor, work.grid, work.design, settings)
+    values = Values(work.entry(settings.coder), work.grid, work.design.factors(), store=False)
+    finest, most = len(work.design.embedded) - 1, 0.0
+    for part in work.grid.parts:
+        numbers = levels.of(part)[-1]
+        back = work.tensor.floats(values.of(part, finest, numbers)).astype(np.float64)
+        if back.size:
+            most = max(most, float(np.abs(back - levels.values(part)).max()))
+    return most
+
+
+# -- the file --------------------------------------------------------------------------------
+
+
+def _write(
+    out: BinaryIO,
+    works: list[Work],
+    settings: Settings,
+    reader: Reader | None = None,
+    present: Sequence[TensorEntry] = (),
+    total: int | None = None,
+) -> int:
+    """Writes the tensors of `reader`, if there is one, and then the works; returns the length."""
+    entries = [*present, *(work.entry(settings.coder) for work in works)]
+    layers = max((len(work.design.embedded) for work in works), default=1)
+    if total is None:
+        total = layers
+    elif layers > total:
+        raise BadRequest(f"{layers} layers, the file has {total}")
+    added: dict[int, list[Coded]] = {
+        n: [tile[n] if n < len(tile) else payloads.absent() for w in works for tile in w.coded]
+        for n in range(total)
+    }
+    old = {n: reader.tiles[n] if reader else () for n in range(total)}
+    tiles = {n: (*old[n], *(coded.entry for coded in added[n])) for n in range(total)}
+    header = layout.Header(
+        width=max(sum(entry.elements for entry in entries), 1),
+        height=1,
+        channels=1,
+        tile_size=works[0].grid.tile if works else settings.tile,
+        model=MODEL,
+        digest=DIGEST,
+        total_layers=total,
+        layers=tuple(_layer(n, tiles[n]) for n in range(total)),
+        modality=2,
+    )
+    chunk = layout.Chunk(tensors.CHUNK, layout.SAFE_TO_COPY, tensors.pack(entries))
+    others = [c for c in (reader.chunks if reader else ()) if c.type != tensors.CHUNK]
+
+    def blocks(layer: layout.LayerEntry):
+        if reader:
+            for place in reader.ranges([layer.index]):
+                yield from reader.payload_blocks(place.layer, place.tile)
+        yield from (coded.payload for coded in added[layer.index])
+
+    limits = settings.limits or environment_limits()
+    return writer.write_layers(out, header, tiles, [chunk, *others], blocks, limits=limits)
+
+
+def layer_name(index: int) -> str:
+    return "base" if index == 0 else "enhancement" + (str(index) if index > 1 else "")
+
+
+def _layer(index: int, entries: Sequence[layout.TileEntry]) -> layout.LayerEntry:
+    if len(entries) > MOST_TILES:
+        raise BadRequest(f"more than {MOST_TILES} tiles in a file", hint="write several files")
+    return layout.LayerEntry(
+        index=index,
+        name=layer_name(index),
+        purpose=min(index, 1),
+        needs=(1 << index) - 1,
+        step=0,
+        tile_columns=len(entries),
+        tile_rows=1,
+        bytes=sum(entry.length for entry in entries),
+    )
+
+
+# -- decode ----------------------------------------------------------------------------------
+
+
+@dataclass
+class Report:
+    """What decoding met: bytes read from the source, and what could not be used."""
+
+    bytes_read: int = 0
+    damaged: list[Lost] = field(default_factory=list)
+
+
+def open_tensors(reader: Reader) -> tuple[TensorEntry, ...]:
+    """The tensors of an open file, if this program can decode them.
+
+    Raises Unsupported, WrongModel, and Damaged if header and tensors contradict each other.
+    """
+    header = reader.header
+    if header.modality != 2:
+        raise Unsupported(f"{reader.name}: holds no tensors")
+    if (header.model, header.digest) != (MODEL, DIGEST):
+        raise WrongModel(
+            f"{reader.name}: tensors of the model {header.model} ({header.digest.hex()}), "
+            f"known is {MODEL} ({DIGEST.hex()})",
+            hint="a newer sccodec reads it",
+        )
+    if tensors.CHUNK not in reader.metadata:
+        raise Damaged(f"{reader.name}: no chunk {tensors.CHUNK}")
+    entries = tensors.unpack(reader.metadata[tensors.CHUNK])
+    elements = max(sum(entry.elements for entry in entries), 1)
+    if (header.width, header.height) != (elements, 1):
+        raise Damaged(f"{reader.name}: {elements} elements, the header says {header.width}")
+    if max((len(entry.layers) for entry in entries), default=1) > header.total_layers:
+        raise Damaged(f"{reader.name}: a tensor has more layers than the file")
+    for layer in header.layers:
+        if layer.needs != (1 << layer.index) - 1:
+            raise Damaged(f"{reader.name}: layer {layer.index} must need all below it")
+    count = sum(_tiles(entry, header.tile_size) for entry in entries)
+    for layer in header.layers:
+        if layer.tiles != count:
+            raise Damaged(f"{reader.name}: {layer.tiles} tiles, the tensors have {count}")
+    return entries
+
+
+def _tiles(entry: TensorEntry, tile: int) -> int:
+    return len(Grid(entry.shape, entry.channel_axis, tile).parts)
+
+
+def decode(
+    source: Reader | bytes,
+    layers: str | int | list[str] = "all",
+    *,
+    names: Sequence[str] | None = None,
+    allow_partial: bool = False,
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> tuple[list[Tensor], Report]:
+    """An open .scc file, or its bytes -> its tensors, from the layers asked for.
+
+    names: only these tensors, whose tiles alone are read. With `allow_partial` a damaged tile
+    counts as missing: the layer below stands in, or zeros; the report lists it.
+    Raises Damaged, Mismatch, WrongModel, BadRequest, Unsupported.
+    """
+    reader = from_bytes(source) if isinstance(source, bytes) else source
+    header, entries = reader.header, open_tensors(reader)
+    top = _top_layer(reader, layers)
+    wanted = _select(reader, entries, names)
+    jobs_of, results, first = [], [], 0
+    for entry in entries:
+        grid = Grid(entry.shape, entry.channel_axis, header.tile_size)
+        if entry.name in wanted:
+            values = Values(entry, grid, factors_of(entry))
+            results.append(values)
+            chain = list(range(min(top, len(entry.layers) - 1) + 1))
+            jobs_of += [(values, p, first + n, chain) for n, p in enumerate(grid.parts)]
+        first += len(grid.parts)
+    reader.prefetch((n, tile) for _, _, tile, chain in jobs_of for n in chain)
+
+    def run(job) -> Lost | None:
+        return payloads.decode_tile(reader, *job, tolerant=allow_partial)
+
+    lost = [found for found in each(run, jobs_of, jobs, progress) if found]
+    if lost and not allow_partial:
+        raise Damaged(lost[0].message)
+    found = [Tensor(v.entry.name, v.array, v.entry.kind) for v in results]
+    return found, Report(reader.bytes_read, lost)
+
+
+def factors_of(entry: TensorEntry) -> np.ndarray | None:
+    return designs.scale_of(np.frombuffer(entry.scales, np.uint8)) if entry.scales else None
+
+
+def _top_layer(reader: Reader, layers) -> int:
+    """The highest layer asked for; BadRequest if the file lacks one that it needs."""
+    header = reader.header
+    top = layer_selection(header, layers)[-1]
+    if missing := header.missing(top):
+        raise BadRequest(
+            f"{reader.name}: layer {header.layer(top).name} needs layer "
+            f"{', '.join(map(str, missing))}, which this file does not hold",
+            hint="sccodec join puts the layers of two files together",
+        )
+    return top
+
+
+def _select(reader: Reader, entries, names: Sequence[str] | None) -> set[str]:
+    here = [entry.name for entry in entries]
+    if names is None:
+        return set(here)
+    for name in names:
+        if name not in here:
+            raise BadRequest(f"{reader.name}: no tensor {name!r}; it holds {', '.join(here)}")
+    return set(names)
+
+
+def verify_tiles(reader: Reader, jobs: int, progress: Progress | None) -> tuple[list[Lost], int]:
+    """Decodes the levels of every tile that can be decoded; (what is wrong, levels compared)."""
+    header, entries = reader.header, open_tensors(reader)
+    chain = [n for n in header.present if not header.missing(n)]
+    work, first, compared = [], 0, 0
+    for entry in entries:
+        grid = Grid(entry.shape, entry.channel_axis, header.tile_size)
+        values = Values(entry, grid, None, store=False)
+        own = [n for n in chain if n < len(entry.layers)]
+        if own:
+            work += [(values, p, first + n, own) for n, p in enumerate(grid.parts)]
+        tiles = range(first, first + len(grid.parts))
+        compared += sum(reader.tiles[n][tile].present for n in own for tile in tiles)
+        first += len(grid.parts)
+
+    def run(job) -> Lost | None:
+        return payloads.decode_tile(reader, *job, tolerant=True, store=False)
+
+    return [found for found in each(run, work, jobs, progress) if found], compared

@@ -1,0 +1,426 @@
+"""Which quantiser a tensor gets: its statistics, its clipping range, and the search for a rate."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from sccodec.codecs.tensor_grid import AUTO, Grid, Window, default_channel_axis
+from sccodec.codecs.tensor_settings import CLIPS, DEFAULT_LEVELS, Settings
+from sccodec.container.tensors import MOST_LEVELS
+from sccodec.errors import BadRequest
+from sccodec.latents import activation
+from sccodec.latents.scalar import (
+    Embedded,
+    Quantiser,
+    Sample,
+    embedded_uniform,
+    entropy_constrained,
+    merged,
+    uniform_children,
+)
+from sccodec.media.tensor import Tensor
+
+SAMPLED = 1 << 16  # values of a tensor that designs look at
+LEAKY = 0.1  # slope that is assumed below 0
+LINEAR = 0.1  # share of the energy below 0 from which on there is no rectifier
+LAGRANGIAN = 0.1  # of entropy-constrained designs without a rate, in squared step sizes
+COUNTS = (2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024)
+CLOSE = 0.005  # of a rate: near enough to stop searching
+TRIES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """What turns a tensor's values into level numbers, in each layer, and back."""
+
+    embedded: Embedded
+    channel_axis: int | None
+    scales: bytes = b""  # for each channel, see `scale_of`
+
+    def factors(self) -> np.ndarray | None:
+        """(C,) float64, by which each channel's levels are multiplied."""
+        return scale_of(np.frombuffer(self.scales, np.uint8)) if self.scales else None
+
+
+def scale_of(code: np.ndarray) -> np.ndarray:
+    """Channel scales: (16 + code mod 16) / 32 halved code // 16 times; exact, 31/32 at most."""
+    code = np.asarray(code, np.int64)
+    return np.ldexp((16.0 + code % 16) / 32, -(code // 16))
+
+
+def nearest_scale(factor: np.ndarray) -> bytes:
+    """The codes of the scales that are nearest to factors of 0..1."""
+    every = scale_of(np.arange(256))
+    order = np.argsort(every)
+    at = np.searchsorted(every[order], factor)
+    low, high = np.clip(at - 1, 0, 255), np.clip(at, 0, 255)
+    nearer = np.abs(every[order][low] - factor) < np.abs(every[order][high] - factor)
+    return order[np.where(nearer, low, high)].astype(np.uint8).tobytes()
+
+
+# -- statistics ------------------------------------------------------------------------------
+
+
+@dataclass
+class Statistics:
+    """What one pass over a tensor tells; several add up."""
+
+    elements: int = 0
+    low: float = math.inf
+    high: float = -math.inf
+    total: float = 0.0
+    squares: float = 0.0
+    below: float = 0.0  # sum of squares of what is negative
+    drawn: list[np.ndarray] = field(default_factory=list)
+    channels: np.ndarray | None = None  # (3, C): elements, sums, sums of squares
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.elements
+
+    @property
+    def variance(self) -> float:
+        return max(self.squares / self.elements - self.mean**2, 0.0)
+
+    @property
+    def constant(self) -> bool:
+        return self.elements == 0 or self.low == self.high
+
+    @property
+    def rectified(self) -> bool:
+        """True if a (leaky) rectifier seems to stand in front of the values."""
+        return self.mean > 0 and self.below <= LINEAR * self.squares
+
+    @functools.cached_property
+    def sample(self) -> Sample:
+        """The drawn values; looked at only when all are there."""
+        return Sample(np.concatenate(self.drawn) if self.drawn else np.zeros(1))
+
+
+def grid_of(tensor: Tensor, settings: Settings) -> Grid:
+    """Raises BadRequest for an axis that the tensor does not have."""
+    axis, axes = settings.channel_axis, tensor.values.ndim
+    if axis == AUTO:
+        axis = default_channel_axis(axes)
+    elif axis is not None:
+        if not -axes <= axis < axes:
+            raise BadRequest(f"channels in axis {axis} of a tensor of shape {tensor.shape}")
+        axis %= axes
+    return Grid(tensor.shape, axis, settings.tile)
+
+
+def finite(part: np.ndarray, tensor: Tensor, settings: Settings) -> np.ndarray:
+    """Floats of a part; what is not finite is refused or replaced, as the settings say.
+
+    Raises BadRequest that names the tensor and how many of all its elements are not finite.
+    """
+    values = tensor.floats(part)
+    # A sum is finite if all terms are, unless it overflows; then they are looked at one by one.
+    with np.errstate(all="ignore"):
+        if tensor.kind == "int8" or math.isfinite(float(values.sum(dtype=np.float32))):
+            return values
+    if np.isfinite(values).all():
+        return values
+    if settings.nonfinite == "clamp":
+        usual = values[np.isfinite(values)]
+        low, high = (usual.min(), usual.max()) if usual.size else (0, 0)
+        return np.nan_to_num(values, nan=0.0, posinf=high, neginf=low)
+    count = _nonfinite(tensor)
+    called = f"tensor {tensor.name!r}" if tensor.name else "the tensor"
+    raise BadRequest(
+        f"{called}: {count} of {tensor.values.size} elements are NaN or infinite",
+        hint="--nonfinite clamp replaces NaN by 0 and infinities by the nearest finite value",
+    )
+
+
+def _nonfinite(tensor: Tensor) -> int:
+    grid = Grid(tensor.shape, None)
+    window = Window(grid, tensor.values)
+    return sum(int((~np.isfinite(tensor.floats(window.get(p)))).sum()) for p in grid.parts)
+
+
+def gather(tensor: Tensor, settings: Settings, into: Statistics | None = None) -> Statistics:
+    """One pass over a tensor, a tile at a time."""
+    found = into or Statistics()
+    grid = grid_of(tensor, settings)
+    window = Window(grid, tensor.values)
+    stride = max(tensor.values.size // SAMPLED, 1)
+    if settings.channelwise and found.channels is None:
+        found.channels = np.zeros((3, grid.channels))
+    for part in grid.parts:
+        values = finite(window.get(part), tensor, settings)
+        if not values.size:
+            continue
+        flat = values.ravel()
+        found.elements += flat.size
+        found.low, found.high = min(found.low, flat.min()), max(found.high, flat.max())
+        wide = flat.astype(np.float64, copy=False) if flat.dtype == np.float64 else flat
+        found.total += float(wide.sum(dtype=np.float64))
+        found.squares += _energy(wide)
+        if found.low < 0:
+            found.below += _energy(np.minimum(wide, 0))
+        found.drawn.append(flat[:: stride | 1].copy())
+        if found.channels is not None:
+            _add_channels(found.channels, grid, part, values)
+    return found
+
+
+def _energy(values: np.ndarray) -> float:
+    return float(np.square(values, dtype=np.float64).sum())
+
+
+def _add_channels(sums: np.ndarray, grid: Grid, part, values: np.ndarray) -> None:
+    channel = np.arange(part.planes.start, part.planes.stop) % grid.channels
+    flat = values.reshape(len(values), -1).astype(np.float64)
+    np.add.at(sums[0], channel, flat.shape[1])
+    np.add.at(sums[1], channel, flat.sum(1))
+    np.add.at(sums[2], channel, np.square(flat).sum(1))
+
+
+# -- clipping --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Range:
+    """A clipping range for any number of levels, and the value that it grows around."""
+
+    limits: Callable[[int], tuple[float, float]]
+    centre: float = 0.0
+
+    def scaled(self, count: int, factor: float) -> tuple[float, float]:
+        low, high = self.limits(count)
+        return self.centre + factor * (low - self.centre), self.centre + factor * (
+            high - self.centre
+        )
+
+
+def clipping(stats: Statistics, settings: Settings) -> Range:
+    """The range that the settings ask for.
+
+    "model" fits the activation model to mean and variance; values without a rectifier, which it
+    cannot describe, get the Laplace density of "moments".
+    """
+    if not isinstance(settings.clip, str):
+        low, high = map(float, settings.clip)
+        return Range(lambda _: (low, high), min(max(0.0, low), high))
+    low, high = float(stats.low), float(stats.high)
+    if settings.clip == "minmax":
+        return Range(lambda _: (low, high), min(max(0.0, low), high))
+    if settings.clip == "model" and stats.rectified:
+        slope = settings.slope
+        if slope is None:
+            slope = LEAKY if low < 0 else 0.0
+        if stats.variance <= 0:
+            return Range(lambda _: (low, high))
+        density = activation.fit(stats.mean, stats.variance, slope)
+        least = None if slope > 0 else 0.0
+        limits = functools.cache(lambda count: activation.optimal_clip(density, count, least))
+        return Range(limits)
+    density = activation.laplace(stats.mean, stats.variance)
+
+    def limits(count: int) -> tuple[float, float]:
+        lower, upper = activation.symmetric_clip(density, count)
+        return max(lower, low), min(upper, high)
+
+    return Range(limits, stats.mean)
+
+
+def channel_scales(stats: Statistics, settings: Settings) -> bytes:
+    """For each channel its own clipping range over the widest one, as the settings put it."""
+    wanted = np.array([_reach(stats, settings, *sums) for sums in stats.channels.T])
+    widest = wanted.max(initial=0.0)
+    # The widest channel has the scale 31/32, the largest that there is.
+    return nearest_scale(wanted / widest * 31 / 32) if widest > 0 else b""
+
+
+def _reach(stats: Statistics, settings: Settings, count: float, total: float, squares: float):
+    """How far from 0 the clipping range of one channel goes."""
+    if not count:
+        return 0.0
+    mean = total / count
+    one = replace(stats, elements=int(count), total=total, squares=squares, below=0.0)
+    if one.variance <= 1e-9 * mean**2 or settings.clip not in CLIPS[:2]:
+        return math.sqrt(squares / count)
+    return max(map(abs, clipping(one, settings).limits(DEFAULT_LEVELS)))
+
+
+# -- designs ---------------------------------------------------------------------------------
+
+
+def plain(stats: Statistics, grid: Grid, settings: Settings, kind: str) -> Design:
+    """The design for a number of levels, or for an error bound."""
+    axis = grid.channel_axis
+    if stats.constant:
+        value = float(stats.low) if stats.elements else 0.0
+        return Design(Embedded((Quantiser.uniform(value, value, 1),)), axis)
+    if settings.max_abs_error is not None:
+        return bounded(stats, grid, settings, settings.max_abs_error, kind)
+    counts = settings.counts or (DEFAULT_LEVELS,)
+    return _of_range(stats, axis, settings, counts, 1.0, LAGRANGIAN)
+
+
+def bounded(stats: Statistics, grid: Grid, settings: Settings, error: float, kind: str) -> Design:
+    """Uniform levels over all values, so near to each other that no error exceeds `error`.
+
+    Raises BadRequest if that takes more levels than a file may have.
+    """
+    low, high = float(stats.low), float(stats.high)
+    if kind == "int8":
+        error = max(error, 0.499)  # whole numbers: anything smaller is exact
+    span = (high - low) / (2 * error) if error else math.inf
+    if span > MOST_LEVELS - 2:
+        raise BadRequest(
+            f"an error of {error:g} over values from {low:g} to {high:g} takes more than "
+            f"{MOST_LEVELS} levels",
+            hint="allow a larger error",
+        )
+    fine = Quantiser.uniform(low, high, max(math.ceil(span) + 1, 2))
+    return Design(_layered(fine, stats, settings, (len(fine),)), grid.channel_axis)
+
+
+def _of_range(
+    stats: Statistics,
+    axis: int | None,
+    settings: Settings,
+    counts: tuple[int, ...],
+    factor: float,
+    weight: float,
+    range_: Range | None = None,
+) -> Design:
+    """The design with these numbers of levels, its range scaled, and a Lagrangian per step²."""
+    scales, sample = b"", stats.sample
+    if settings.channelwise and stats.channels is not None and stats.channels.shape[1] > 1:
+        scales = channel_scales(stats, settings)
+    range_ = range_ or clipping(stats, settings)
+    low, high = range_.scaled(counts[-1], factor)
+    if not high > low:
+        low, high = float(stats.low), float(stats.high)
+    if scales:
+        low, high = low * 32 / 31, high * 32 / 31
+    low, high = float(np.float32(low)), float(np.float32(high))
+    if settings.kind == "uniform":
+        if len(counts) > 1:
+            return Design(embedded_uniform(low, high, counts), axis, scales)
+        fine = Quantiser.uniform(low, high, counts[0])
+    else:
+        step = (high - low) / (counts[-1] - 1)
+        fine = entropy_constrained(sample, low, high, counts[-1], weight * step**2)
+        levels = fine.levels.astype(np.float32).astype(np.float64)
+        fine = Quantiser(levels, fine.thresholds)
+    return Design(_layered(fine, stats, settings, counts), axis, scales)
+
+
+def _layered(fine: Quantiser, stats: Statistics, settings: Settings, counts) -> Embedded:
+    """A quantiser with as many coarser ones inside it as the settings ask for."""
+    layers = settings.layer_count
+    if layers == 1:
+        return Embedded((fine,))
+    if fine.limits is not None:
+        nested = nested_counts(len(fine), layers)
+        if nested:
+            return embedded_uniform(*fine.limits, nested)
+    return merged(fine, stats.sample, layers)
+
+
+def nested_counts(fine: int, layers: int) -> tuple[int, ...] | None:
+    """Numbers of levels of nested uniform quantisers, coarse to fine; None if there are none."""
+    counts = [fine]
+    for _ in range(layers - 1):
+        below = [n for n in range(2, counts[0]) if uniform_children(n, counts[0]) is not None]
+        if not below:
+            return None
+        counts.insert(0, below[-1])
+    return tuple(counts)
+
+
+# -- searching for a rate --------------------------------------------------------------------
+
+
+class Family:
+    """The designs of one tensor, by the entropy of their levels without any context."""
+
+    def __init__(self, stats: Statistics, grid: Grid, settings: Settings):
+        self._stats, self._axis, self._settings = stats, grid.channel_axis, settings
+        self._range = clipping(stats, settings)
+        self._uniform = settings.kind == "uniform"
+
+    def at(self, bits: float) -> Design:
+        """The one with the least error in the sample among those of this entropy.
+
+        Uniform quantisers are widened or narrowed, entropy-constrained ones get another
+        Lagrangian; the number of levels is searched as well.
+        """
+        best, least, worse = None, math.inf, 0
+        for count in COUNTS:
+            if count <= self._settings.layer_count:
+                continue
+            knob = self._knob(bits, count)
+            if knob is None:
+                continue
+            error = self._stats.sample.error(self._trial(count, knob))
+            worse = 0 if error < least else worse + 1
+            if error < least:
+                best, least = (count, knob), error
+            if worse == 2:
+                break
+        return self._design(*(best or (COUNTS[-1], -8.0)), self._settings)
+
+    def _design(self, count: int, knob: float, settings: Settings) -> Design:
+        factor, weight = (math.exp(knob), 0.0) if self._uniform else (1.0, math.exp(knob))
+        settings = replace(settings, levels=None)
+        return _of_range(self._stats, self._axis, settings, (count,), factor, weight, self._range)
+
+    def _trial(self, count: int, knob: float) -> Quantiser:
+        one = replace(self._settings, layers=None, channelwise=False)
+        return self._design(count, knob, one).embedded.finest
+
+    def _knob(self, bits: float, count: int) -> float | None:
+        """The knob with this entropy; None if so few levels cannot have as much."""
+        low, high = (-2.5, 4.0) if self._uniform else (-8.0, 4.0)
+        entropy = self._stats.sample.entropy
+        if entropy(self._trial(count, low)) < bits:
+            return None
+        for _ in range(20 if self._uniform else 12):
+            middle = (low + high) / 2
+            if entropy(self._trial(count, middle)) > bits:
+                low = middle
+            else:
+                high = middle
+        return high
+
+
+def search(
+    wanted: float,
+    family: Family,
+    bits_of: Callable[[Design], float],
+    *,
+    within: bool = False,
+) -> Design:
+    """The design whose coded size comes nearest to `wanted` bits per element.
+
+    bits_of codes with a design and tells the bits per element, side information and all. With
+    `within`, the largest that was found not above `wanted`. The coded size is nearly
+    proportional to the entropy without contexts, so a few tries are enough.
+    """
+    tried = []
+    low, high = 0.0, math.inf  # entropies that are known to be too small and too large
+    entropy = wanted
+    for _ in range(TRIES):
+        design = family.at(entropy)
+        got = bits_of(design)
+        tried.append((abs(got - wanted) if got <= wanted or not within else math.inf, design))
+        if got <= wanted and (not within or got >= wanted * (1 - 2 * CLOSE)):
+            if abs(got / wanted - 1) < 2 * CLOSE:
+                return design
+        elif not within and abs(got / wanted - 1) < CLOSE:
+            return design
+        low, high = (entropy, high) if got < wanted else (low, entropy)
+        entropy *= wanted * (1 - CLOSE if within else 1) / got
+        if not low < entropy < high:
+            entropy = (low + high) / 2 if math.isfinite(high) else 2 * low
+    return min(tried, key=lambda pair: pair[0])[1]

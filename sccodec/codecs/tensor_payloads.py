@@ -1,0 +1,228 @@
+"""The payloads of tensors: values to level numbers to bytes for each (layer, tile), and back."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from sccodec.codecs.tensor_design import Design, finite
+from sccodec.codecs.tensor_grid import Grid, Part, Window
+from sccodec.codecs.tensor_settings import Settings
+from sccodec.container.layout import ABSENT, TileEntry
+from sccodec.container.reader import Reader
+from sccodec.container.tensors import Grading, TensorEntry
+from sccodec.entropy import planes, unary
+from sccodec.errors import CodecError, Damaged, Mismatch
+from sccodec.latents.scalar import Embedded, Quantiser
+from sccodec.media.tensor import Tensor, narrowed
+
+CODERS = {"context": planes, "unary": unary}
+HINT = "sccodec doctor tells whether this machine computes as every other does"
+
+
+@dataclass(frozen=True)
+class Coded:
+    """One (layer, tile) as it goes into the file."""
+
+    payload: bytes
+    entry: TileEntry
+
+
+@dataclass(frozen=True)
+class Lost:
+    """One (layer, tile) that could not be decoded; the layer below is there, or zeros."""
+
+    tensor: str
+    layer: str
+    tile: int
+    lower: bool  # whether a layer below stands in for it
+    message: str
+    error: CodecError | None = None
+
+    def facts(self) -> dict:
+        return {
+            "tensor": self.tensor,
+            "layer": self.layer,
+            "tile": self.tile,
+            "message": self.message,
+        }
+
+
+def checksum(levels: np.ndarray) -> int:
+    """CRC-32 of level numbers (P, H, W) in C order, as bytes up to 256 levels, else as int32."""
+    kind = "u1" if levels.dtype == np.uint8 else "<i4"
+    return zlib.crc32(np.ascontiguousarray(levels, kind))
+
+
+# -- encode ----------------------------------------------------------------------------------
+
+
+class Levels:
+    """The level numbers of one tensor, a tile at a time, as a design makes them."""
+
+    def __init__(self, tensor: Tensor, grid: Grid, design: Design, settings: Settings):
+        self.tensor, self.grid, self.design, self.settings = tensor, grid, design, settings
+        self._window = Window(grid, tensor.values)
+        self._factors = design.factors()
+
+    def values(self, part: Part) -> np.ndarray:
+        """(planes, rows, columns) float32 or float64, finite."""
+        return finite(self._window.get(part), self.tensor, self.settings)
+
+    def of(self, part: Part) -> list[np.ndarray]:
+        """Level numbers in each layer, coarse to fine."""
+        values = self.values(part)
+        if self._factors is not None:
+            values = values / self.plane_factors(part).astype(values.dtype)
+        return self.design.embedded.indexes(values)
+
+    def plane_factors(self, part: Part) -> np.ndarray:
+        channel = np.arange(part.planes.start, part.planes.stop) % self.grid.channels
+        return self._factors[channel][:, None, None]
+
+
+def code(
+    levels: list[np.ndarray], embedded: Embedded, coder: str, *, check: bool = True
+) -> list[Coded]:
+    """The payloads of one tile in each layer, each decoded again before it is believed.
+
+    Only trials that are thrown away go without the `check`. Raises Mismatch if this machine could
+    not read what it is about to write.
+    """
+    module, done = CODERS[coder], []
+    below = None
+    for n, (quantiser, numbers) in enumerate(zip(embedded.quantisers, levels, strict=True)):
+        first = embedded.first[n - 1] if n else None
+        payload = module.encode(numbers, len(quantiser), first, below)
+        if check:
+            again = module.decode(payload, numbers.shape, len(quantiser), first, below)
+            if not np.array_equal(again, numbers):
+                raise Mismatch("the coder does not read back what it wrote", hint=HINT)
+        done.append(Coded(payload, TileEntry.of(payload, symbols=checksum(numbers))))
+        below = numbers
+    return done
+
+
+def absent() -> Coded:
+    """For a layer that a tensor does not have, in a file that has it for others."""
+    return Coded(b"", ABSENT)
+
+
+# -- the quantisers in the file ----------------------------------------------------------------
+
+
+def grading(quantiser: Quantiser) -> Grading:
+    """What a file says of a quantiser: limits if it is uniform, else every level."""
+    uniform = quantiser.limits is not None
+    values = quantiser.limits if uniform else tuple(quantiser.levels.tolist())
+    wide = any(float(np.float32(value)) != value for value in values)
+    return Grading(len(quantiser), tuple(map(float, values)), uniform, wide)
+
+
+def restored(entry: TensorEntry) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """(levels of each layer (N,) float64, cells below each level of each layer but the last)."""
+    levels = []
+    for layer in entry.layers:
+        if layer.uniform:
+            levels.append(Quantiser.uniform(*layer.values, layer.count).levels)
+        else:
+            levels.append(np.array(layer.values))
+    first = [np.cumsum([0, *counts]) for counts in entry.children]
+    return levels, first
+
+
+# -- decode ----------------------------------------------------------------------------------
+
+
+class Values:
+    """Level numbers of one tensor back to its elements, in the type that it had."""
+
+    def __init__(
+        self, entry: TensorEntry, grid: Grid, factors: np.ndarray | None, *, store: bool = True
+    ):
+        """Without `store` there is no array to put values into."""
+        self.entry, self.grid, self._factors = entry, grid, factors
+        self._levels, self.first = restored(entry)
+        if store:
+            bits = entry.kind == "bfloat16"
+            self.array = np.zeros(entry.shape, np.uint16 if bits else entry.kind)
+            self._window = Window(grid, self.array)
+
+    def of(self, part: Part, layer: int, numbers: np.ndarray) -> np.ndarray:
+        """The values of level numbers (planes, rows, columns)."""
+        levels = self._levels[layer]
+        if self._factors is None:
+            return typed(levels, self.entry.kind)[numbers]
+        channel = np.arange(part.planes.start, part.planes.stop) % self.grid.channels
+        each = typed(self._factors[channel][:, None] * levels, self.entry.kind)
+        return each[np.arange(len(numbers))[:, None, None], numbers]
+
+    def put(self, part: Part, layer: int, numbers: np.ndarray) -> None:
+        self._window.put(part, self.of(part, layer, numbers))
+
+
+def typed(values: np.ndarray, kind: str) -> np.ndarray:
+    """float64 -> the nearest value of an element type, and never beyond its largest."""
+    if kind == "bfloat16":
+        return narrowed(values.astype(np.float32))
+    if kind == "int8":
+        return np.clip(np.rint(values), -128, 127).astype(np.int8)
+    most = np.finfo(kind).max
+    return np.clip(values, -most, most).astype(kind)
+
+
+def decode_tile(
+    reader: Reader,
+    values: Values,
+    part: Part,
+    tile: int,
+    chain: list[int],
+    *,
+    tolerant: bool,
+    store: bool = True,
+) -> Lost | None:
+    """Decodes the layers of `chain` of one tile and stores the finest that there is.
+
+    If `tolerant`, what cannot be decoded is returned; if not, raises Damaged or Mismatch.
+    """
+    entry, numbers, done = values.entry, None, -1
+    lost = None
+    for n in chain:
+        name, place = reader.header.layer(n).name, reader.tiles[n][tile]
+        if not place.present:
+            where = f"{reader.name}: layer {n} ({name}), tile {tile}"
+            lost = Lost(entry.name, name, tile, numbers is not None, f"{where} is absent")
+            if numbers is not None:
+                lost = None
+            break
+        try:
+            first = values.first[n - 1] if n else None
+            numbers = _decode(reader, entry, n, tile, part.shape, first, numbers)
+            done = n
+        except (Damaged, Mismatch) as error:
+            if not tolerant:
+                raise
+            lost = Lost(entry.name, name, tile, numbers is not None, str(error), error)
+            break
+    if store and numbers is not None:
+        values.put(part, done, numbers)
+    return lost
+
+
+def _decode(reader: Reader, entry: TensorEntry, layer: int, tile: int, shape, first, below):
+    """Level numbers of one (layer, tile), its bytes and its levels checked."""
+    where = f"{reader.name}: layer {layer} ({reader.header.layer(layer).name}), tile {tile}"
+    payload = reader.payload(layer, tile)
+    module = CODERS[entry.coder]
+    try:
+        numbers = module.decode(payload, shape, entry.layers[layer].count, first, below)
+    except Damaged as error:
+        raise Mismatch(f"{where}: the bytes are whole, but {error}", hint=HINT) from None
+    if checksum(numbers) != reader.tiles[layer][tile].symbols:
+        raise Mismatch(
+            f"{where}: the bytes are whole, but decode to other levels than were written",
+            hint=HINT,
+        )
+    return numbers

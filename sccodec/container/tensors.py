@@ -1,0 +1,172 @@
+"""The TENS chunk: names, shapes, element types and quantisers of the tensors in a file.
+
+It is ancillary and safe to copy, so that layers come and go around it; a decoder of tensors needs
+it. formats/tensor.md is the specification.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sccodec.container.record import Record
+from sccodec.container.rules import MAX_NAMED_LAYERS
+from sccodec.errors import BadRequest, Damaged, Unsupported
+
+CHUNK = "TENS"
+KINDS = ("float32", "float16", "float64", "bfloat16", "int8")
+CODERS = ("context", "unary")
+MOST_AXES = 32
+NO_CHANNELS = 255
+UNIFORM, WIDE = 1, 2  # bits of a quantiser's form: limits only; float64 in place of float32
+MOST_LEVELS = 1 << 24
+
+TENSOR = Record(
+    "tensor entry",
+    ("name", "text"),
+    ("kind", "B"),
+    ("coder", "B"),
+    ("axes", "B"),
+    ("channel_axis", "B"),
+    ("scales", "I"),
+    ("layers", "B"),
+)
+QUANTISER = Record("quantiser", ("form", "B"), ("levels", "I"))
+
+
+@dataclass(frozen=True)
+class Grading:
+    """The quantiser of one layer: its levels in the file's precision, or the two limits."""
+
+    count: int
+    values: tuple[float, ...]  # the limits if uniform, else all levels
+    uniform: bool
+    wide: bool = False  # float64
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """One tensor of the file."""
+
+    name: str  # "" for the only tensor of a file that was given none
+    kind: str  # see KINDS
+    shape: tuple[int, ...]
+    channel_axis: int | None
+    layers: tuple[Grading, ...]  # coarse to fine
+    children: tuple[tuple[int, ...], ...]  # for each layer but the last: cells below each level
+    scales: bytes = b""  # one for each channel, or none
+    coder: str = "context"
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+
+def pack(tensors: Sequence[TensorEntry]) -> bytes:
+    """Payload of TENS. Raises BadRequest for what has no room."""
+    if len(tensors) > 65535:
+        raise BadRequest(f"{len(tensors)} tensors, a file holds at most 65535")
+    parts = [struct.pack("<H", len(tensors))]
+    for tensor in tensors:
+        axis = NO_CHANNELS if tensor.channel_axis is None else tensor.channel_axis
+        values = {
+            "name": tensor.name,
+            "kind": KINDS.index(tensor.kind),
+            "coder": CODERS.index(tensor.coder),
+            "axes": len(tensor.shape),
+            "channel_axis": axis,
+            "scales": len(tensor.scales),
+            "layers": len(tensor.layers),
+        }
+        parts.append(TENSOR.pack(values))
+        parts.append(struct.pack(f"<{len(tensor.shape)}Q", *tensor.shape))
+        parts.append(tensor.scales)
+        for layer in tensor.layers:
+            form = UNIFORM * layer.uniform | WIDE * layer.wide
+            parts.append(QUANTISER.pack({"form": form, "levels": layer.count}))
+            letter = "d" if layer.wide else "f"
+            parts.append(struct.pack(f"<{len(layer.values)}{letter}", *layer.values))
+        for counts in tensor.children:
+            parts.append(struct.pack(f"<{len(counts)}I", *counts))
+    return b"".join(parts)
+
+
+def unpack(raw: bytes) -> tuple[TensorEntry, ...]:
+    """The tensors of a TENS chunk, every field checked. Raises Damaged or Unsupported."""
+    (count,), at = _numbers(raw, 0, "H", 1)
+    tensors = []
+    for _ in range(count):
+        tensor, at = _unpack_tensor(raw, at)
+        tensors.append(tensor)
+    if at != len(raw):
+        raise Damaged(f"{CHUNK} holds {len(raw) - at} bytes too many")
+    names = [tensor.name for tensor in tensors]
+    if len(set(names)) != len(names):
+        raise Damaged(f"{CHUNK}: tensor names repeat")
+    return tuple(tensors)
+
+
+def _unpack_tensor(raw: bytes, at: int) -> tuple[TensorEntry, int]:
+    values, at = TENSOR.unpack(raw, at)
+    name = values["name"]
+    where = f"{CHUNK}: tensor {name!r}"
+    for field, known in (("kind", KINDS), ("coder", CODERS)):
+        if values[field] >= len(known):
+            raise Unsupported(f"{where}: {field} {values[field]} is not known")
+    if values["axes"] > MOST_AXES or not 1 <= values["layers"] <= MAX_NAMED_LAYERS:
+        raise Damaged(f"{where}: {values['axes']} axes, {values['layers']} layers")
+    shape, at = _numbers(raw, at, "Q", values["axes"])
+    axis = None if values["channel_axis"] == NO_CHANNELS else values["channel_axis"]
+    if axis is not None and axis >= len(shape):
+        raise Damaged(f"{where}: channels in axis {axis} of {len(shape)}")
+    if values["scales"] not in ((0,) if axis is None else (0, shape[axis])):
+        raise Damaged(f"{where}: {values['scales']} scales, not one for each channel")
+    scales = raw[at : at + values["scales"]]
+    if len(scales) != values["scales"]:
+        raise Damaged(f"{CHUNK} ends inside {name!r}")
+    at += len(scales)
+    layers = []
+    for _ in range(values["layers"]):
+        layer, at = _unpack_grading(raw, at, where)
+        layers.append(layer)
+    children = []
+    for coarse, fine in itertools.pairwise(layers):
+        counts, at = _numbers(raw, at, "I", coarse.count)
+        if sum(counts) != fine.count or min(counts) < 1:
+            raise Damaged(f"{where}: {fine.count} levels do not refine {coarse.count}")
+        children.append(counts)
+    entry = TensorEntry(
+        name=name,
+        kind=KINDS[values["kind"]],
+        shape=shape,
+        channel_axis=axis,
+        layers=tuple(layers),
+        children=tuple(children),
+        scales=scales,
+        coder=CODERS[values["coder"]],
+    )
+    return entry, at
+
+
+def _unpack_grading(raw: bytes, at: int, where: str) -> tuple[Grading, int]:
+    values, at = QUANTISER.unpack(raw, at)
+    form, count = values["form"], values["levels"]
+    if form & ~(UNIFORM | WIDE):
+        raise Unsupported(f"{where}: a quantiser of form {form}")
+    if not 1 <= count <= MOST_LEVELS:
+        raise Damaged(f"{where}: {count} levels")
+    uniform, wide = bool(form & UNIFORM), bool(form & WIDE)
+    numbers, at = _numbers(raw, at, "d" if wide else "f", 2 if uniform else count)
+    if not all(map(math.isfinite, numbers)) or list(numbers) != sorted(numbers):
+        raise Damaged(f"{where}: levels are not finite and ascending")
+    return Grading(count, numbers, uniform, wide), at
+
+
+def _numbers(raw: bytes, at: int, letter: str, count: int) -> tuple[tuple, int]:
+    size = struct.calcsize(letter) * count
+    if at + size > len(raw):
+        raise Damaged(f"{CHUNK} ends inside its numbers")
+    return struct.unpack_from(f"<{count}{letter}", raw, at), at + size

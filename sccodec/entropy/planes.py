@@ -1,0 +1,500 @@
+"""Level numbers of a group of planes <-> one payload, with contexts from what is known already.
+
+A tile is P planes of H x W levels. Each level is a magnitude (its distance from a centre level)
+and a side. Planes are coded in one or four groups, each in four rounds (even rows and columns, odd
+ones, and the two mixed kinds), so that a round's contexts come from neighbours in the same plane,
+from one plane of an earlier group that is like it, from the plane's own mean and, in a finer
+layer, from the coarser one. All of them enter one sum with small integer weights, which predicts
+the magnitude; its square root picks the context. `formats/tensor.md` section 4 is the
+specification. Encoder and decoder drive the same `Walk`, so they cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise, product
+
+import numpy as np
+
+from sccodec.entropy import planning
+from sccodec.entropy.flags import CODES, Arranged, Reader, Writer, nearest_code
+from sccodec.entropy.planning import (
+    CONTEXTS,
+    ESCAPE,
+    GROUPS,
+    LONGEST,
+    PARITIES,
+    SEEN,
+    TOP,
+    WEIGHTS,
+    Plan,
+    Spans,
+    nibbles_for,
+    terms,
+)
+from sccodec.errors import Damaged
+
+# -- planes in memory ------------------------------------------------------------------------
+
+
+def split(levels: np.ndarray) -> list[np.ndarray]:
+    """(P, H, W) -> for each round its part as (h, w, P), so that planes are innermost."""
+    return [np.ascontiguousarray(levels[:, i::2, j::2].transpose(1, 2, 0)) for i, j in PARITIES]
+
+
+def _merge(parts: list[np.ndarray], shape: tuple[int, int, int]) -> np.ndarray:
+    """The opposite of `split`."""
+    levels = np.empty(shape, parts[0].dtype)
+    for (i, j), part in zip(PARITIES, parts, strict=True):
+        levels[:, i::2, j::2] = part.transpose(2, 0, 1)
+    return levels
+
+
+class _Seen:
+    """Magnitudes as neighbours see them: for each round (h + 2, w + 2, P) uint8, zero outside."""
+
+    def __init__(self, shapes: list[tuple[int, int]], planes: int):
+        rows, columns = (2 + max(sizes) for sizes in zip(*shapes, strict=True))
+        self._parts = [np.zeros((rows, columns, planes), np.uint8) for _ in shapes]
+        self._shapes = shapes
+
+    def view(self, round_: int, down: int = 0, right: int = 0, size=None) -> np.ndarray:
+        h, w = size or self._shapes[round_]
+        return self._parts[round_][1 + down : 1 + down + h, 1 + right : 1 + right + w]
+
+    def sums(self, round_: int, planes: slice, corner: bool) -> np.ndarray:
+        """(h, w, p) uint8: the four neighbours beside each element, or at its corners, added."""
+        i, j = PARITIES[round_]
+        rows, columns = (i - 1, i), (j - 1, j)  # where they lie in the parts of other rounds
+        if corner:
+            part = PARITIES.index((1 - i, 1 - j))
+            places = [(part, down, right) for down, right in product(rows, columns)]
+        else:
+            upright, level = PARITIES.index((1 - i, j)), PARITIES.index((i, 1 - j))
+            places = [(upright, down, 0) for down in rows]
+            places += [(level, 0, right) for right in columns]
+        size = self._shapes[round_]
+        first, second, *others = (self.view(*place, size)[:, :, planes] for place in places)
+        total = first + second
+        for other in others:
+            total += other
+        return total
+
+
+# -- the walk --------------------------------------------------------------------------------
+
+
+class Walk:
+    """One tile, round by round; `io` gives the flags, from a payload or from known levels."""
+
+    def __init__(self, plan: Plan, shape, count: int, first, parents):
+        """shape (P, H, W), count levels; first and parents (P, H, W) of the coarser layer."""
+        self.plan, self.shape, self.count = plan, shape, count
+        self.refined = parents is not None
+        self.first, self.all_parents = first, parents
+        active = plan.active
+        _, height, width = shape
+        self.sizes = [((height + 1 - i) // 2, (width + 1 - j) // 2) for i, j in PARITIES]
+        self.wide = np.uint8 if count <= 256 else np.int32
+        if self.refined:
+            centre = int(plan.centres[0])
+            self.spans = Spans.of(first, centre)
+            parents = parents if len(active) == len(parents) else parents[active]
+            self.parents = split(parents)
+        else:
+            centres = plan.centres if len(plan.centres) == 1 else plan.centres[active]
+            below = centres.astype(np.int32)
+            self.spans = Spans(below, np.int32(count - 1) - below)
+        upward = self.spans.below.max(initial=0) <= 0  # no offset is negative
+        self.kind = self.wide if upward else np.int16 if count <= 2**14 else np.int32
+        self.sided = bool((np.minimum(self.spans.below, self.spans.above) > 0).any())
+        self.seen = _Seen(self.sizes, len(active))
+        if self.refined:
+            least = self._as_seen(self.spans.lowest)
+            for round_, part in enumerate(self.parents):
+                self.seen.view(round_)[:] = least[part]
+        tables = plan.tables(self.refined)
+        self.first_code = np.cumsum([0, *tables])
+        mean = 4 * plan.classes[active] ** 2
+        self.means = mean.astype(np.int64)
+
+    def _as_seen(self, magnitude: np.ndarray) -> np.ndarray:
+        if self.plan.shift:
+            magnitude = magnitude >> self.plan.shift
+        return np.minimum(magnitude, SEEN).astype(np.uint8)
+
+    @property
+    def level_nibbles(self) -> int:
+        return nibbles_for(self.count)
+
+    @property
+    def plane_nibbles(self) -> int:
+        return nibbles_for(len(self.plan.active))
+
+    def weighted(self) -> list[tuple[bool, int]]:
+        """(later group, round) of each set of weights, in file order."""
+        rounds = [n for n, (h, w) in enumerate(self.sizes) if h * w]
+        return [
+            (later, n) for later in ((False, True)[: 1 + (self.plan.groups > 1)]) for n in rounds
+        ]
+
+    def levels(self, offsets: list[np.ndarray]) -> np.ndarray:
+        """(P, H, W): the levels that have these offsets from their centres."""
+        plan, (planes, height, width) = self.plan, self.shape
+        active = plan.active
+        if not self.refined:
+            levels = np.empty(self.shape, self.wide)
+            centres = np.broadcast_to(plan.centres, planes)
+            levels[:] = centres[:, None, None]
+        else:
+            still = np.where(self.spans.above < 0, self.first[1:] - 1, plan.centres[0])
+            still = np.where(self.spans.below < 0, self.first[:-1], still)
+            levels = still.astype(self.wide)[self.all_parents]
+        if len(active):
+            found = _merge(offsets, (len(active), height, width))
+            if plan.centres.any():
+                found = found + np.broadcast_to(plan.centres, planes)[active, None, None]
+            levels[active] = found
+        return levels
+
+    def run(self, io) -> list[np.ndarray]:
+        """Offsets from the centre, (h, w, active planes) of each round."""
+        plan, cuts = self.plan, self.plan.cuts()
+        offsets = [np.zeros((*size, len(plan.active)), self.kind) for size in self.sizes]
+        for group, (begin, end) in enumerate(pairwise(cuts)):
+            planes = slice(begin, end)
+            for round_, (h, w) in enumerate(self.sizes):
+                if h * w * (end - begin) == 0:
+                    continue
+                context = self._contexts(io, round_, planes, group > 0)
+                found = self._round(io, round_, planes, context)
+                offsets[round_][:, :, planes] = found.reshape(h, w, end - begin)
+        return offsets
+
+    def _contexts(self, io, round_: int, planes: slice, later: bool) -> np.ndarray:
+        """(n,) uint8: the context of the first flag of each element."""
+        known: dict[str, np.ndarray] = {}
+        for name in terms(round_, later, self.refined):
+            if name in ("beside", "corner"):
+                known[name] = self.seen.sums(round_, planes, name == "corner")
+            elif name == "like":
+                known[name] = self.seen.view(round_)[:, :, self.plan.like[planes]]
+            elif name == "self":
+                known[name] = self.seen.view(round_)[:, :, planes]
+        means = self.means[planes]
+        weights = io.weights(round_, later, means, known, planes)
+        shared = weights["constant"] + (weights["mean"] * means >> 6)
+        h, w = self.sizes[round_]
+        total = np.empty((h, w, len(means)), np.int16)
+        total[:] = shared.astype(np.int16)
+        for name, values in known.items():
+            if weight := weights[name] * WEIGHTS[name][1]:
+                total += np.multiply(values, np.int16(weight), dtype=np.int16)
+        np.clip(total, 0, TOP, out=total)
+        total += total
+        context = np.sqrt(total.astype(np.float32)).astype(np.uint8)
+        if self.refined:
+            kind = (CONTEXTS * (self.spans.lowest > 0)).astype(np.uint8)
+            context += kind[self.parents[round_][:, :, planes]]
+        return context.ravel()
+
+    def _of(self, values: np.ndarray, round_: int, planes: slice):
+        """What a span says of each element of a round: a number, or (n,)."""
+        if self.refined:
+            return values[self.parents[round_][:, :, planes]].ravel()
+        if (values == values[0]).all():
+            return int(values[0])
+        return np.tile(values[planes], self.sizes[round_][0] * self.sizes[round_][1])
+
+    def _round(self, io, round_: int, planes: slice, context: np.ndarray) -> np.ndarray:
+        """Offsets (n,) from the centre of the elements of a round."""
+        shift = self.plan.shift
+        io.begin(round_, planes)
+        lowest = self._of(self.spans.lowest, round_, planes) if self.refined else 0
+        highest = self._of(self.spans.highest, round_, planes)
+        rest = self._rests(io, context, (highest - lowest) >> shift)
+        magnitude = rest
+        if shift:
+            magnitude = (rest.astype(np.int32) << shift) + self._low_bits(io, len(context))
+        if self.refined:
+            magnitude = magnitude + lowest
+        if (magnitude > highest).any():
+            raise Damaged("a magnitude is out of range")
+        h, w = self.sizes[round_]
+        self.seen.view(round_)[:, :, planes] = self._as_seen(magnitude).reshape(h, w, -1)
+        return self._with_sides(io, round_, planes, magnitude)
+
+    def _rests(self, io, context: np.ndarray, top) -> np.ndarray:
+        """(n,) uint8 or int32: magnitudes above the lowest, without their low bits; 0..top."""
+        coarse, most = self.plan.coarse, self.plan.most
+        same = isinstance(top, int)
+        rest = np.zeros(len(context), self.wide)
+        live = None if same else np.flatnonzero(top)
+        later = None
+        for flag in range(min(most, top) if same else most):
+            if live is not None and not len(live):
+                return rest
+            if flag == 0:
+                here = context if live is None else context[live]
+                if coarse:
+                    here = here >> coarse
+            else:
+                later = context >> (2 + coarse) if later is None else later
+                here = later[live]
+            found = io.flags(self.first_code[flag : flag + 2], here, live, flag)
+            if live is None:
+                rest[:] = found
+                live = np.flatnonzero(found)
+            else:
+                live = live[found.astype(bool)]
+                rest[live] += 1
+            if not same:
+                live = live[top[live] > flag + 1]
+        if most == ESCAPE and (not same or top > ESCAPE) and live is not None and len(live):
+            rest[live] += self._long_rests(io, live).astype(rest.dtype)
+        return rest
+
+    def _long_rests(self, io, live: np.ndarray) -> np.ndarray:
+        """What a magnitude has beyond ESCAPE: how long it is plus 1, then its bits."""
+        wanted = io.beyond(live)
+        width = np.zeros(len(live), np.int64)
+        growing = np.arange(len(live))
+        for _ in range(LONGEST):
+            found = io.raw(len(growing), lambda which=growing, w=width: _longer(wanted, which, w))
+            growing = growing[found.astype(bool)]
+            width[growing] += 1
+            if not len(growing):
+                break
+        value = np.zeros(len(live), np.int64)
+        for bits in range(1, LONGEST + 1):
+            which = np.flatnonzero(width == bits)
+            if len(which):
+                places = np.arange(bits - 1, -1, -1)
+                found = io.raw(
+                    len(which) * bits,
+                    lambda which=which, places=places: wanted[which, None] + 1 >> places & 1,
+                )
+                value[which] = (found.reshape(-1, bits).astype(np.int64) << places).sum(1)
+        return value + (1 << width) - 1
+
+    def _low_bits(self, io, count: int) -> np.ndarray:
+        places = np.arange(self.plan.shift - 1, -1, -1)
+        found = io.raw(count * len(places), lambda: io.low()[:, None] >> places & 1)
+        return (found.reshape(count, -1).astype(np.int32) << places).sum(1, dtype=np.int32)
+
+    def _with_sides(self, io, round_: int, planes: slice, magnitude: np.ndarray) -> np.ndarray:
+        above = self._of(self.spans.above, round_, planes)
+        if not self.sided:
+            return magnitude if self.kind == self.wide else _signed(magnitude, above)
+        below = self._of(self.spans.below, round_, planes)
+        offset = _signed(magnitude, above)
+        open_ = np.flatnonzero((magnitude > 0) & (magnitude <= below) & (magnitude <= above))
+        zero = np.zeros(len(open_), np.uint8)
+        down = io.flags(self.first_code[-2:], zero, open_, None)
+        offset[open_[down.astype(bool)]] *= -1
+        return offset
+
+
+def _longer(wanted: np.ndarray, which: np.ndarray, width: np.ndarray) -> np.ndarray:
+    return (wanted[which] + 1 >> (width[which] + 1)) > 0
+
+
+def _signed(magnitude: np.ndarray, above) -> np.ndarray:
+    """Magnitudes with the sign of the only side that has room, up if both have."""
+    offset = magnitude.astype(np.int32)
+    return np.where(offset <= above, offset, -offset)
+
+
+# -- encode ----------------------------------------------------------------------------------
+
+
+class _Known:
+    """Gives a walk the flags of levels that are known, and keeps them for the payload."""
+
+    def __init__(self, walk: Walk, offsets: list[np.ndarray], rests: list[np.ndarray]):
+        self.plan, self.codes = walk.plan, walk.first_code
+        self._offsets, self._rests = offsets, rests
+        self._parts: list[tuple[int, Arranged] | np.ndarray] = []
+        self._ones, self._count = np.zeros((2, self.codes[-1]))
+
+    def begin(self, round_: int, planes: slice) -> None:
+        self._offset = self._offsets[round_][:, :, planes].ravel()
+        self._whole = self._rests[round_][:, :, planes].ravel()
+        self._rest = self._whole >> self.plan.shift if self.plan.shift else self._whole
+
+    def weights(self, round_: int, later: bool, means, known, planes: slice) -> dict[str, int]:
+        """Those of the plan; the first group that needs them has them fitted."""
+        if (later, round_) not in self.plan.weights:
+            target = self._rests[round_][:, :, planes] >> self.plan.shift
+            self.plan.weights[later, round_] = planning.fit(target, means, known)
+        return self.plan.weights[later, round_]
+
+    def flags(self, codes, context: np.ndarray, live, flag: int | None) -> np.ndarray:
+        values = self._offset if flag is None else self._rest
+        values = values if live is None else values[live]
+        wanted = (values < 0 if flag is None else values > flag).view(np.uint8)
+        begin, end = codes
+        arranged = Arranged(context, wanted, end - begin)
+        self._parts.append((begin, arranged))
+        self._ones[begin:end] += arranged.ones
+        self._count[begin:end] += arranged.count
+        return wanted
+
+    def raw(self, _count: int, bits) -> np.ndarray:
+        found = np.asarray(bits(), np.uint8).ravel()
+        self._parts.append(found)
+        return found
+
+    def low(self) -> np.ndarray:
+        return self._whole & ((1 << self.plan.shift) - 1)
+
+    def beyond(self, live: np.ndarray) -> np.ndarray:
+        return self._rest[live].astype(np.int64) - ESCAPE
+
+    def write(self, writer: Writer) -> None:
+        for part in self._parts:
+            if isinstance(part, tuple):
+                writer.flags(part[1], self.plan.codes[part[0] :])
+            else:
+                writer.raw(part)
+
+    def settle(self) -> None:
+        """Chooses the probabilities, now that all flags are known."""
+        self.plan.codes = nearest_code(self._ones, self._count)
+
+
+def encode(
+    levels: np.ndarray,
+    count: int,
+    first: np.ndarray | None = None,
+    parents: np.ndarray | None = None,
+    *,
+    plain: bool = False,
+) -> bytes:
+    """Levels (P, H, W), integers of 0..count - 1 -> payload bytes.
+
+    parents (P, H, W) are the levels of the coarser layer and first (N + 1,) says which levels
+    each of its N levels is made of; without them this is the coarsest layer.
+    """
+    if levels.size == 0 or count == 1:
+        return b""
+    plan, offsets, rests = planning.plan(levels, count, first, parents)
+    active = plan.active
+    if len(active) < len(levels):
+        offsets, rests = offsets[active], rests[active]
+    rest_parts = split(rests)
+    offset_parts = rest_parts if offsets is rests else split(offsets)
+    if plan.groups > 1:
+        planning.choose_like(plan, rest_parts[0])
+    walk = Walk(plan, levels.shape, count, first, parents)
+    known = _Known(walk, offset_parts, rest_parts)
+    walk.run(known)
+    known.settle()
+    writer = Writer(plain)
+    for values, nibbles in _side(plan, walk):
+        writer.numbers(values, nibbles)
+    known.write(writer)
+    return writer.payload()
+
+
+def _side(plan: Plan, walk: Walk):
+    """The numbers in front of a payload, and how many groups of four bits each of them has."""
+    yield [plan.groups > 1, plan.coarse, plan.shift, plan.most, len(plan.centres) > 1], 1
+    yield plan.centres, walk.level_nibbles
+    yield plan.classes, 1
+    if not len(plan.active):
+        return
+    if plan.groups > 1:
+        yield plan.like[plan.cuts()[1] :], walk.plane_nibbles
+    for later, round_ in walk.weighted():
+        fitted = plan.weights.get((later, round_), {})
+        for name in terms(round_, later, walk.refined):
+            half = 1 << 4 * WEIGHTS[name][0] - 1
+            yield [fitted.get(name, 0) + half], WEIGHTS[name][0]
+    yield plan.codes, 2
+
+
+# -- decode ----------------------------------------------------------------------------------
+
+
+class _Read:
+    """Gives a walk the flags of a payload."""
+
+    def __init__(self, plan: Plan, reader: Reader):
+        self.plan, self._reader = plan, reader
+
+    def begin(self, round_: int, planes: slice) -> None:
+        pass
+
+    def weights(self, round_: int, later: bool, *_) -> dict[str, int]:
+        return self.plan.weights[later, round_]
+
+    def flags(self, codes, context: np.ndarray, *_) -> np.ndarray:
+        begin, end = codes
+        return self._reader.flags(context, self.plan.codes[begin:end])
+
+    def raw(self, count: int, _bits) -> np.ndarray:
+        return self._reader.raw(count)
+
+    def beyond(self, _live) -> None:
+        return None
+
+
+def decode(
+    payload: bytes,
+    shape: tuple[int, int, int],
+    count: int,
+    first: np.ndarray | None = None,
+    parents: np.ndarray | None = None,
+    *,
+    plain: bool = False,
+) -> np.ndarray:
+    """What `encode` was given: levels (P, H, W), uint8 for up to 256 levels, else int32.
+
+    Raises Damaged if the payload cannot be that of such a tile.
+    """
+    kind = np.uint8 if count <= 256 else np.int32
+    if count == 1 or 0 in shape:
+        if payload:
+            raise Damaged("a payload for a tile that needs none")
+        return np.zeros(shape, kind)
+    reader = Reader(payload, plain)
+    plan = _read_heads(reader, shape, count, parents is not None)
+    walk = Walk(plan, shape, count, first, parents)
+    if len(plan.active):
+        _read_rest(reader, plan, walk)
+    offsets = walk.run(_Read(plan, reader))
+    reader.finish()
+    return walk.levels(offsets)
+
+
+def _read_heads(reader: Reader, shape, count: int, refined: bool) -> Plan:
+    plan = Plan()
+    grouped, plan.coarse, plan.shift, plan.most, each = reader.numbers(5, 1).tolist()
+    plan.groups = GROUPS if grouped else 1
+    if grouped > 1 or plan.coarse > 5 or plan.most > ESCAPE or each > (0 if refined else 1):
+        raise Damaged("the side information of a payload makes no sense")
+    plan.centres = reader.numbers(shape[0] if each else 1, nibbles_for(count))
+    plan.classes = reader.numbers(shape[0], 1)
+    if plan.centres.max() >= count:
+        raise Damaged(f"a centre of {plan.centres.max()} among {count} levels")
+    return plan
+
+
+def _read_rest(reader: Reader, plan: Plan, walk: Walk) -> None:
+    cuts = plan.cuts()
+    plan.like = np.zeros(len(plan.active), np.int64)
+    if plan.groups > 1:
+        plan.like[cuts[1] :] = reader.numbers(cuts[-1] - cuts[1], walk.plane_nibbles)
+        for begin, end in pairwise(cuts[1:]):
+            if (plan.like[begin:end] >= max(begin, 1)).any():
+                raise Damaged("a plane is like one that follows it")
+    for later, round_ in walk.weighted():
+        plan.weights[later, round_] = {
+            name: int(reader.numbers(1, nibbles)[0]) - (1 << 4 * nibbles - 1)
+            for name in terms(round_, later, walk.refined)
+            for nibbles in [WEIGHTS[name][0]]
+        }
+    codes = reader.numbers(int(walk.first_code[-1]), 2)
+    if codes.max() >= CODES:
+        raise Damaged("a probability that does not exist")
+    plan.codes = codes.astype(np.uint8)

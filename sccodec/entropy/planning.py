@@ -1,0 +1,209 @@
+"""What a payload of planes says of itself before its flags, and how an encoder chooses it.
+
+A `Plan` holds small integers only: a decoder reads them and needs nothing else of this module but
+their meaning. Everything below "choices" is the encoder's business and may change.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+
+import numpy as np
+
+PARITIES = ((0, 0), (1, 1), (0, 1), (1, 0))  # row and column of each round, mod 2
+CONTEXTS = 32  # of the first flag of a magnitude
+LEVEL = 128  # one level in units of a prediction
+TOP = CONTEXTS**2 // 2 - 1  # predictions are clamped to 0..TOP
+SEEN = 15  # magnitudes as neighbours see them are clamped to this
+ESCAPE = 14  # flags of a magnitude before the rest is sent otherwise
+LONGEST = 24  # bits of such a rest
+GROUPS = 4
+
+# name: (nibbles, factor). Their bounds keep every sum within 16 bits.
+WEIGHTS = {
+    "constant": (3, 1),
+    "mean": (2, 1),
+    "beside": (2, 1),
+    "corner": (2, 1),
+    "like": (2, 2),
+    "self": (2, 2),
+}
+
+
+@dataclass(frozen=True)
+class Spans:
+    """What the coarser layer leaves open, for each of its levels: (N,) int32 arrays.
+
+    A level below coarse level n is 0..below[n] less or 0..above[n] more than the centre; a
+    negative number rules that side out.
+    """
+
+    below: np.ndarray
+    above: np.ndarray
+
+    @property
+    def lowest(self) -> np.ndarray:
+        """The least magnitude."""
+        return np.maximum(np.maximum(-self.below, -self.above), 0)
+
+    @property
+    def highest(self) -> np.ndarray:
+        return np.maximum(self.below, self.above)
+
+    @classmethod
+    def of(cls, first: np.ndarray, centre: int) -> Spans:
+        """Of coarse levels that are made of the levels first[n] up to first[n + 1]."""
+        return cls(
+            (centre - first[:-1]).astype(np.int32), (first[1:] - 1 - centre).astype(np.int32)
+        )
+
+
+@dataclass
+class Plan:
+    """The side information of a payload; formats/tensor.md section 4 has it in file order."""
+
+    groups: int = 1  # 1, or GROUPS with a plane of an earlier group for each plane of a later one
+    coarse: int = 0  # contexts are merged in runs of 2^coarse
+    shift: int = 0  # low bits of a magnitude that are sent as they are
+    most: int = 0  # flags of a magnitude at most; with ESCAPE there may be more
+    centres: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))  # one, or P
+    classes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # (P,)
+    like: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # of active planes
+    weights: dict[tuple[bool, int], dict[str, int]] = field(default_factory=dict)
+    codes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint8))
+
+    @property
+    def active(self) -> np.ndarray:
+        """Planes that hold anything but zeros."""
+        return np.flatnonzero(self.classes)
+
+    def cuts(self) -> list[int]:
+        """Where groups of active planes begin, and where the last one ends."""
+        return [len(self.active) * g // self.groups for g in range(self.groups + 1)]
+
+    def tables(self, refined: bool) -> list[int]:
+        """Contexts of each flag of a magnitude, and of the side."""
+        first = max((2 if refined else 1) * CONTEXTS >> self.coarse, 1)
+        return [first] + [max(first >> 2, 1)] * max(self.most - 1, 0) + [1]
+
+
+def terms(round_: int, later: bool, refined: bool) -> tuple[str, ...]:
+    """The weights that a round has: neighbours count once anything may be known of them."""
+    names = ["constant", "mean"]
+    if refined or round_ >= 2:
+        names.append("beside")
+    if refined or round_ in (1, 3):
+        names.append("corner")
+    if later:
+        names.append("like")
+    if refined:
+        names.append("self")
+    return tuple(names)
+
+
+def nibbles_for(count: int) -> int:
+    """Groups of four bits that a number below `count` takes."""
+    return max(-(-(count - 1).bit_length() // 4), 1)
+
+
+# -- choices ---------------------------------------------------------------------------------
+
+FITTED = 4096  # elements of a round that its weights are fitted to
+COMPARED = 128  # positions at which planes are compared with each other
+MODEST = 6  # mean magnitude above which low bits are sent as they are
+
+
+def plan(levels: np.ndarray, count: int, first, parents) -> tuple[Plan, np.ndarray, np.ndarray]:
+    """The plan without what needs the walk; offsets from the centres, magnitudes above the least.
+
+    levels (P, H, W); first and parents are those of `planes.encode`. The two arrays are one if
+    no offset is negative.
+    """
+    made = Plan()
+    if parents is None:
+        made.centres = _centres(levels, count)
+        offsets = _offsets(levels, made.centres, count)
+        rests = np.abs(offsets) if made.centres.any() else offsets
+    else:
+        centre = int(np.bincount(levels.ravel(), minlength=count).argmax())
+        made.centres = np.array([centre])
+        offsets = _offsets(levels, made.centres, count)
+        rests = np.abs(offsets) - Spans.of(first, centre).lowest.astype(offsets.dtype)[parents]
+    flat = rests.reshape(len(rests), -1)
+    means, tops = flat.mean(1, dtype=np.float32), flat.max(1)
+    while means.mean() / (1 << made.shift) > MODEST and made.shift < 15:
+        made.shift += 1
+    classes = np.rint(np.sqrt(32 * means / (1 << made.shift)))
+    made.classes = np.where(tops > 0, np.clip(classes, 1, 15), 0).astype(np.int64)
+    made.most = min(int(tops.max()) >> made.shift, ESCAPE)
+    made.coarse = int(np.clip((17 - flat.size.bit_length()) // 2, 0, 5))
+    if len(made.active) >= 16 and flat.shape[1] >= 256:
+        made.groups = GROUPS
+    return made, offsets, rests
+
+
+def _offsets(levels: np.ndarray, centres: np.ndarray, count: int) -> np.ndarray:
+    if not centres.any():
+        return levels
+    kind = np.int16 if count <= 2**14 else np.int32
+    return levels.astype(kind) - centres.astype(kind)[:, None, None]
+
+
+def _centres(levels: np.ndarray, count: int) -> np.ndarray:
+    """One centre for all planes, or one for each, by what a geometric density would cost."""
+    flat = levels.reshape(len(levels), -1)
+    means = flat.mean(1, dtype=np.float32)
+    centres = np.rint(means).astype(np.int64)
+    far = np.flatnonzero(centres)
+    for p in far:
+        around = float(np.abs(flat[p] - np.float32(centres[p])).mean())
+        off = float((flat[p] != centres[p]).mean()) if count > 2 else 0.0
+        if _geometric_bits(around) + off > _geometric_bits(float(means[p])):
+            centres[p] = 0
+    if (centres == centres[0]).all():
+        return centres[:1]
+    return centres
+
+
+def _geometric_bits(mean: float) -> float:
+    """Bits of a number that is geometrically distributed with this mean."""
+    return 0.0 if mean <= 0 else float((mean + 1) * np.log2(mean + 1) - mean * np.log2(mean))
+
+
+def choose_like(made: Plan, rests: np.ndarray) -> None:
+    """For each plane of a later group the plane of an earlier one with the best correlation.
+
+    rests (h, w, active planes): magnitudes of the first round. Falls back to one group where
+    the gain does not pay for the numbers.
+    """
+    flat = rests.reshape(-1, rests.shape[2])
+    stride = max(len(flat) // COMPARED, 1) | 1
+    sample = np.minimum(flat[::stride] >> made.shift, SEEN).astype(np.float32)
+    sample -= sample.mean(0)
+    sample /= np.sqrt((sample**2).sum(0)) + 1e-6
+    cuts = made.cuts()
+    made.like = np.zeros(len(made.active), np.int64)
+    for begin, end in itertools.pairwise(cuts[1:]):
+        alike = sample[:, begin:end].T @ sample[:, :begin]
+        made.like[begin:end] = alike.argmax(1)
+
+
+def fit(target: np.ndarray, means: np.ndarray, known: dict[str, np.ndarray]) -> dict[str, int]:
+    """Integer weights whose sum comes nearest to LEVEL times the target (h, w, p).
+
+    means (p,) and known, arrays (h, w, p), are what the weights multiply.
+    """
+    stride = max(target.size // FITTED, 1) | 1
+    at = np.arange(0, target.size, stride)
+    wanted = LEVEL * np.minimum(target.ravel()[at], SEEN).astype(np.float64)
+    columns = {"constant": np.ones(len(at)), "mean": means[at % len(means)] / 64}
+    columns |= {name: values.ravel()[at].astype(np.float64) for name, values in known.items()}
+    rows = np.stack([column * WEIGHTS[name][1] for name, column in columns.items()], 1)
+    square = rows.T @ rows
+    square += np.diag(1e-4 * square.diagonal() + 1e-6)  # columns may depend on each other
+    found = {}
+    for name, weight in zip(columns, np.linalg.solve(square, rows.T @ wanted), strict=True):
+        reach = (1 << 4 * WEIGHTS[name][0] - 1) - 1
+        found[name] = int(np.clip(np.rint(weight), -reach, reach))
+    return found
