@@ -18,14 +18,14 @@ import sys
 from pathlib import Path
 
 from sccodec.evaluate import comparison, layers, machine, speed, speed_report
-from sccodec.evaluate.curves import MEASURES
-from sccodec.evaluate.page import number
+from sccodec.evaluate.curves import COSTS, MEASURES
+from sccodec.evaluate.page import count, number
 from sccodec.evaluate.report import Report, percent
 
 DOCS = Path(__file__).parents[1] / "docs"
 CODECS = ["scc", "scc:base", "jpeg", "webp", "jpeg2000", "htj2k", "avif", "jxl", "hevc"]
 RATES = [0.15, 0.25, 0.5, 0.75, 1.0, 1.5]
-LAYER_RATES = [0.25, 0.5, 1.0]
+LAYER_RATES = [0.5, 1.0]
 SIZES = [0.1, 0.4, 1.5]
 PUBLISHED = ["VTM", "BPG", "JPEG", "bmshj2018-hyperprior", "mbt2018-mean", "cheng2020-anchor"]
 ANCHORS = ("jpeg", "webp", "avif", "scc")
@@ -36,17 +36,26 @@ def markdown(heads: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
+def where(about: dict) -> str:
+    """Date, version and machine class, with its load: nothing else should run beside clocks."""
+    machine = about["machine"]
+    return (
+        f"{about['date']}, sccodec {about['sccodec']}. Machine: {machine['processor']}, "
+        f"{machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}, "
+        f"Python {machine['python']}, load average {machine['load']}."
+    )
+
+
 def rd_text(report: Report) -> str:
-    """Machine, versions, BD-rates and means of the codecs that are shown by name."""
-    where = ", ".join(f"{value}" for value in report.about["machine"].values() if value)
+    """Machine, versions, BD-rates and the mean curves."""
+    first, last = report.pictures[0]["name"], report.pictures[-1]["name"]
     parts = [
-        f"{report.about['date']}, {len(report.pictures)} pictures, on: {where} (GiB of memory "
-        "after the number of cores).",
+        f"{len(report.pictures)} pictures, {first} to {last}. {where(report.about)}",
         markdown(
             ["codec", "version", "options", "settings"],
             [[c["name"], c["version"], c["about"], c["unit"]] for c in report.codecs],
         ),
-        *(f"* {note}" for note in report.notes),
+        "\n".join(f"* {note}" for note in report.notes),
     ]
     for measure in MEASURES:
         found = report.differences(measure)
@@ -56,18 +65,25 @@ def rd_text(report: Report) -> str:
         ]
         heads = [f"BD-rate, {MEASURES[measure]}", *(f"against {a}" for a in found)]
         parts.append(markdown(heads, rows))
-    columns = ["bpp", *MEASURES, "encode_cpu_s", "decode_cpu_s"]
+    columns = [c for c in ("bpp", *MEASURES, *COSTS) if _has(report, c)]
     rows = [
         [curve.name, number(point["setting"]), *(number(point[c]) or "—" for c in columns)]
         for curve in report.measured
         for point in curve.points
     ]
     parts.append(markdown(["codec", "setting", *columns], rows))
-    return "\n\n".join(parts)
+    return "\n\n".join(filter(None, parts))
 
 
-def bench_text(rows: list[dict]) -> str:
-    parts = [f"```text\n{speed_report.summary(rows)}\n```"]
+def _has(report: Report, column: str) -> bool:
+    return any(p[column] is not None for curve in report.measured for p in curve.points)
+
+
+def bench_text(rows: list[dict], about: dict, repeat: int) -> str:
+    parts = [
+        f"Medians of {count(repeat, 'run')} in a warm process. {where(about)}",
+        f"```text\n{speed_report.summary(rows)}\n```",
+    ]
     for row in rows:
         if "stages" in row and row["megapixels"] == SIZES[-1]:
             cells = [
@@ -126,6 +142,7 @@ def main() -> None:
     parser.add_argument("--published", help="JSON of published curves")
     parser.add_argument("--no-time", action="store_true", help="no seconds in the curves' table")
     parser.add_argument("--first", type=int, help="only so many pictures, in the order of names")
+    parser.add_argument("--repeat", type=int, default=3, help="runs behind each figure of bench")
     parser.add_argument("--show", help="the picture of the first slider, by name")
     options = parser.parse_args()
     paths = sorted(options.pictures.glob("*.png"))[: options.first]
@@ -147,24 +164,26 @@ def main() -> None:
         jobs,
     )
     report, _ = comparison.run(plan, options.work / "rd", tell)
+    page = DOCS / "evaluation.md"
+    put(page, "rd", rd_text(report))
+    (DOCS / "images").mkdir(exist_ok=True)
+    shutil.copy(options.work / "rd" / "psnr.svg", DOCS / "images" / "rd.svg")
+    screenshot(options.work / "rd" / "report.html", DOCS / "images" / "slider.png")
+
     found = layers.run(
         layers.Plan(images, LAYER_RATES, against=("scc", "jpeg", "webp"), jobs=jobs),
         options.work / "layers",
         tell,
     )
     layers.write(options.work / "layers", found)
-    threads = sorted({1, jobs})
-    bench = speed.Plan([c for c in CODECS if c != "scc:base"], SIZES, threads)
-    rows, notes = speed.run(bench, options.work / "bench", tell)
-    speed_report.write(options.work / "bench", machine.about(), rows, notes)
-
-    page = DOCS / "evaluation.md"
-    put(page, "rd", rd_text(report))
     put(page, "layers", layers.summary(found))
-    put(page, "bench", bench_text(rows))
-    (DOCS / "images").mkdir(exist_ok=True)
-    shutil.copy(options.work / "rd" / "psnr.svg", DOCS / "images" / "rd.svg")
-    screenshot(options.work / "rd" / "report.html", DOCS / "images" / "slider.png")
+
+    codecs = [codec for codec in CODECS if codec != "scc:base"]
+    bench = speed.Plan(codecs, SIZES, sorted({1, jobs}), repeat=options.repeat)
+    rows, notes = speed.run(bench, options.work / "bench", tell)
+    about = machine.about()
+    speed_report.write(options.work / "bench", about, rows, notes)
+    put(page, "bench", bench_text(rows, about, options.repeat))
 
 
 if __name__ == "__main__":

@@ -21,13 +21,14 @@ def about() -> dict:
 
 
 def describe() -> dict[str, str | int | None]:
-    """Processor, cores, memory, system, Python."""
+    """Processor, cores, memory, system, Python, and how busy it was in the last minute."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
         "memory_gib": _memory(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
     }
 
 
@@ -91,4 +92,5 @@ def use_cores(threads: int) -> None:
     system cannot do that, only what can be told is.
     """
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+        # The last ones, since the first also serves the system's interrupts.
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
