@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-PARITIES = ((0, 0), (1, 1), (0, 1), (1, 0))  # row and column of each round, mod 2
 CONTEXTS = 32  # of the first flag of a magnitude
 LEVEL = 128  # one level in units of a prediction
 TOP = CONTEXTS**2 // 2 - 1  # predictions are clamped to 0..TOP
@@ -29,6 +28,11 @@ WEIGHTS = {
     "like": (2, 2),
     "self": (2, 2),
 }
+# The same for the sum that predicts the side: its constant, and the plane's own lean.
+SIDE_WEIGHTS = {"constant": 2, "lean": 2, "beside": 2, "corner": 2}
+LEAN = 3  # offsets as neighbours see them for the side are clamped to +-LEAN
+LEANS = 7  # leans of planes are -LEANS..LEANS
+SIDES = 20  # contexts of a side
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,10 @@ class Plan:
     most: int = 0  # flags of a magnitude at most; with ESCAPE there may be more
     centres: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))  # one, or P
     classes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # (P,)
+    leans: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # of active planes
     like: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # of active planes
     weights: dict[tuple[bool, int], dict[str, int]] = field(default_factory=dict)
+    side_weights: dict[int, dict[str, int]] = field(default_factory=dict)
     codes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint8))
 
     @property
@@ -82,10 +88,10 @@ class Plan:
         """Where groups of active planes begin, and where the last one ends."""
         return [len(self.active) * g // self.groups for g in range(self.groups + 1)]
 
-    def tables(self, refined: bool) -> list[int]:
+    def tables(self, refined: bool, sided: bool) -> list[int]:
         """Contexts of each flag of a magnitude, and of the side."""
         first = max((2 if refined else 1) * CONTEXTS >> self.coarse, 1)
-        return [first] + [max(first >> 2, 1)] * max(self.most - 1, 0) + [1]
+        return [first] + [max(first >> 2, 1)] * max(self.most - 1, 0) + [SIDES * sided]
 
 
 def terms(round_: int, later: bool, refined: bool) -> tuple[str, ...]:
@@ -105,6 +111,15 @@ def terms(round_: int, later: bool, refined: bool) -> tuple[str, ...]:
 def nibbles_for(count: int) -> int:
     """Groups of four bits that a number below `count` takes."""
     return max(-(-(count - 1).bit_length() // 4), 1)
+
+
+def side_terms(round_: int, refined: bool) -> tuple[str, ...]:
+    """The weights of the sum that predicts a side."""
+    return (
+        "constant",
+        "lean",
+        *(name for name in terms(round_, False, refined)[2:4] if name != "self"),
+    )
 
 
 # -- choices ---------------------------------------------------------------------------------
@@ -151,35 +166,55 @@ def _offsets(levels: np.ndarray, centres: np.ndarray, count: int) -> np.ndarray:
 
 
 def _centres(levels: np.ndarray, count: int) -> np.ndarray:
-    """One centre for all planes, or one for each, by what a geometric density would cost."""
+    """One centre for all planes, or one for each: what makes magnitudes and sides cheapest.
+
+    Rectified values are best counted from 0, others from the level that is nearest to their mean.
+    """
     flat = levels.reshape(len(levels), -1)
     means = flat.mean(1, dtype=np.float32)
-    centres = np.rint(means).astype(np.int64)
-    far = np.flatnonzero(centres)
-    for p in far:
-        around = float(np.abs(flat[p] - np.float32(centres[p])).mean())
-        off = float((flat[p] != centres[p]).mean()) if count > 2 else 0.0
-        if _geometric_bits(around) + off > _geometric_bits(float(means[p])):
-            centres[p] = 0
-    if (centres == centres[0]).all():
-        return centres[:1]
-    return centres
+    own = np.rint(means).astype(np.int64)
+    common = int(np.rint(means.mean()))
+    if not own.any():
+        return own[:1]
+    zeros = flat.shape[1] * _geometric_bits(means)
+    shared = np.array([_bits(plane, common, count) for plane in flat]) if common else zeros
+    centre, base = (common, shared) if shared.sum() < zeros.sum() else (0, zeros)
+    paid = 8.0 * len(flat)  # a number for each plane
+    bits = base.copy()
+    for p in np.flatnonzero(own != centre):
+        bits[p] = _bits(flat[p], int(own[p]), count)
+    better = bits < base
+    if base.sum() - np.minimum(bits, base).sum() < paid:
+        return np.array([centre])
+    return np.where(better, own, centre)
 
 
-def _geometric_bits(mean: float) -> float:
-    """Bits of a number that is geometrically distributed with this mean."""
-    return 0.0 if mean <= 0 else float((mean + 1) * np.log2(mean + 1) - mean * np.log2(mean))
+def _bits(plane: np.ndarray, centre: int, count: int) -> float:
+    """About what the levels of a plane cost: geometric magnitudes, and their sides."""
+    if not centre:
+        return len(plane) * float(_geometric_bits(plane.mean(dtype=np.float32)))
+    up, down = int((plane > centre).sum()), int((plane < centre).sum())
+    sides = 0.0
+    if 0 < centre < count - 1 and up and down:
+        sides = -up * np.log2(up / (up + down)) - down * np.log2(down / (up + down))
+    around = np.abs(plane - np.float32(centre)).mean()
+    return len(plane) * float(_geometric_bits(around)) + sides
+
+
+def _geometric_bits(mean):
+    """Bits of a number that is geometrically distributed with this mean; arrays as well."""
+    mean = np.maximum(mean, 1e-9)
+    return (mean + 1) * np.log2(mean + 1) - mean * np.log2(mean)
 
 
 def choose_like(made: Plan, rests: np.ndarray) -> None:
     """For each plane of a later group the plane of an earlier one with the best correlation.
 
-    rests (h, w, active planes): magnitudes of the first round. Falls back to one group where
-    the gain does not pay for the numbers.
+    rests (active planes, H, W): magnitudes.
     """
-    flat = rests.reshape(-1, rests.shape[2])
-    stride = max(len(flat) // COMPARED, 1) | 1
-    sample = np.minimum(flat[::stride] >> made.shift, SEEN).astype(np.float32)
+    flat = rests.reshape(len(rests), -1)
+    stride = max(flat.shape[1] // COMPARED, 1) | 1
+    sample = np.minimum(flat[:, ::stride].T >> made.shift, SEEN).astype(np.float32)
     sample -= sample.mean(0)
     sample /= np.sqrt((sample**2).sum(0)) + 1e-6
     cuts = made.cuts()
@@ -202,8 +237,31 @@ def fit(target: np.ndarray, means: np.ndarray, known: dict[str, np.ndarray]) -> 
     rows = np.stack([column * WEIGHTS[name][1] for name, column in columns.items()], 1)
     square = rows.T @ rows
     square += np.diag(1e-4 * square.diagonal() + 1e-6)  # columns may depend on each other
-    found = {}
-    for name, weight in zip(columns, np.linalg.solve(square, rows.T @ wanted), strict=True):
-        reach = (1 << 4 * WEIGHTS[name][0] - 1) - 1
-        found[name] = int(np.clip(np.rint(weight), -reach, reach))
-    return found
+    reaches = [(1 << 4 * WEIGHTS[name][0] - 1) - 1 for name in columns]
+    return _rounded(columns, np.linalg.solve(square, rows.T @ wanted), reaches)
+
+
+def _rounded(names, weights: np.ndarray, reaches: list[int]) -> dict[str, int]:
+    whole = np.clip(np.rint(weights), -np.array(reaches), reaches).astype(int)
+    return dict(zip(names, whole.tolist(), strict=True))
+
+
+def leans(offsets: list[np.ndarray]) -> np.ndarray:
+    """(planes,) -LEANS..LEANS: how far each plane leans up or down, of its parts (h, w, planes)."""
+    up = sum((part > 0).sum((0, 1)) for part in offsets)
+    down = sum((part < 0).sum((0, 1)) for part in offsets)
+    return np.rint(LEANS * (up - down) / np.maximum(up + down, 1)).astype(np.int64)
+
+
+def fit_sides(target: np.ndarray, lean: np.ndarray, known: dict[str, np.ndarray]) -> dict[str, int]:
+    """Integer weights that predict 128 times the sign of the target (h, w, p) where it has one."""
+    flat = target.ravel()
+    at = np.flatnonzero(flat)
+    at = at[:: max(len(at) // FITTED, 1) | 1]
+    wanted = 128.0 * np.sign(flat[at])
+    columns = {"constant": np.ones(len(at)), "lean": lean[at % len(lean)].astype(np.float64)}
+    columns |= {name: values.ravel()[at].astype(np.float64) for name, values in known.items()}
+    rows = np.stack(list(columns.values()), 1)
+    square = rows.T @ rows
+    square += np.diag(1e-4 * square.diagonal() + 1e-2)
+    return _rounded(columns, np.linalg.solve(square, rows.T @ wanted), [127] * len(columns))
