@@ -75,6 +75,13 @@ def _sorted(context: np.ndarray, flags: np.ndarray | None) -> np.ndarray:
     return keys
 
 
+def _counted(keys: np.ndarray, contexts: int) -> np.ndarray:
+    """(contexts,) how many of the sorted keys each context has."""
+    starts = np.arange(contexts + 1, dtype=np.uint64) << np.uint64(_POSITION + 1)
+    starts = np.minimum(starts, 2**32 - 1).astype(np.uint32)
+    return np.diff(np.searchsorted(keys, starts))
+
+
 def _runs(count: np.ndarray) -> list[tuple[int, int, int, int]]:
     """(context, first flag, flags, first symbol) of each context that is met."""
     met = np.flatnonzero(count)
@@ -91,15 +98,17 @@ class Arranged:
 
     def __init__(self, context: np.ndarray, flags: np.ndarray, contexts: int):
         """context (n,) uint8 below `contexts`, flags (n,) uint8, 0 or 1."""
-        self.count = np.bincount(context, minlength=contexts)
-        self.bits = _sorted(context, flags).astype(np.uint8) & 1
+        keys = _sorted(context, flags)
+        self.count = _counted(keys, contexts)
+        self.bits = keys.astype(np.uint8) & 1
 
     @property
     def ones(self) -> np.ndarray:
         """(contexts,) how many flags are set in each context."""
-        sums = np.concatenate([[0], np.cumsum(self.bits, dtype=np.int64)])
-        ends = np.cumsum(self.count)
-        return sums[ends] - sums[ends - self.count]
+        found, set_ = np.zeros(len(self.count), np.int64), self.bits.view(bool)
+        for which, begin, number, _ in _runs(self.count):
+            found[which] = np.count_nonzero(set_[begin : begin + number])
+        return found
 
 
 class Writer:
@@ -170,13 +179,14 @@ class Reader:
     def flags(self, context: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """(n,) uint8 flags, 0 or 1, of these contexts."""
         keys = _sorted(context, None)
-        count = np.bincount(context, minlength=len(codes))
+        count = _counted(keys, len(codes))
         found = np.empty(len(context), np.uint8)
         for which, begin, number, _ in _runs(count):
             self._run(int(codes[which]), found[begin : begin + number])
-        place = (keys & np.uint32(2 * MOST - 1)) >> np.uint32(1)
+        keys &= np.uint32(2 * MOST - 1)
+        keys >>= np.uint32(1)
         result = np.empty(len(context), np.uint8)
-        result[place] = found
+        result[keys.astype(np.intp)] = found
         return result
 
     def raw(self, count: int) -> np.ndarray:

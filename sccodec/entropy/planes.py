@@ -314,8 +314,9 @@ class _Known:
     def weights(self, round_: int, later: bool, means, known, planes: slice) -> dict[str, int]:
         """Those of the plan; the first group that needs them has them fitted."""
         if (later, round_) not in self.plan.weights:
-            target = self._rests[round_][:, :, planes] >> self.plan.shift
-            self.plan.weights[later, round_] = planning.fit(target, means, known)
+            target = self._rests[round_][:, :, planes]
+            found = planning.fit(target, self.plan.shift, means, known)
+            self.plan.weights[later, round_] = found
         return self.plan.weights[later, round_]
 
     def side_weights(self, round_: int, leans, known, planes: slice) -> dict[str, int]:

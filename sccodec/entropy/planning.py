@@ -124,8 +124,8 @@ def side_terms(round_: int, refined: bool) -> tuple[str, ...]:
 
 # -- choices ---------------------------------------------------------------------------------
 
-FITTED = 4096  # elements of a round that its weights are fitted to
-COMPARED = 128  # positions at which planes are compared with each other
+FITTED = 3000  # elements of a round that its weights are fitted to
+COMPARED = 100  # positions at which planes are compared with each other
 MODEST = 6  # mean magnitude above which low bits are sent as they are
 
 
@@ -171,34 +171,30 @@ def _centres(levels: np.ndarray, count: int) -> np.ndarray:
     Rectified values are best counted from 0, others from the level that is nearest to their mean.
     """
     flat = levels.reshape(len(levels), -1)
-    means = flat.mean(1, dtype=np.float32)
-    own = np.rint(means).astype(np.int64)
-    common = int(np.rint(means.mean()))
+    some = flat[:, :: max(flat.shape[1] // COMPARED, 1) | 1].astype(np.float32)
+    own = np.rint(some.mean(1))
     if not own.any():
-        return own[:1]
-    zeros = flat.shape[1] * _geometric_bits(means)
-    shared = np.array([_bits(plane, common, count) for plane in flat]) if common else zeros
-    centre, base = (common, shared) if shared.sum() < zeros.sum() else (0, zeros)
-    paid = 8.0 * len(flat)  # a number for each plane
-    bits = base.copy()
-    for p in np.flatnonzero(own != centre):
-        bits[p] = _bits(flat[p], int(own[p]), count)
-    better = bits < base
-    if base.sum() - np.minimum(bits, base).sum() < paid:
-        return np.array([centre])
-    return np.where(better, own, centre)
+        return np.zeros(1, np.int64)
+    share = flat.shape[1] / some.shape[1]
+    common = np.full(len(flat), np.rint(some.mean()))
+    base = np.zeros(len(flat))
+    costs = [share * _bits(some, centres, count) for centres in (base, common, own)]
+    if costs[1].sum() < costs[0].sum():
+        base, costs[0] = common, costs[1]
+    saved = np.maximum(costs[0] - costs[2], 0)
+    if saved.sum() > 8 * len(flat):  # a number for each plane has to be paid
+        return np.where(saved > 0, own, base).astype(np.int64)
+    return base[:1].astype(np.int64)
 
 
-def _bits(plane: np.ndarray, centre: int, count: int) -> float:
-    """About what the levels of a plane cost: geometric magnitudes, and their sides."""
-    if not centre:
-        return len(plane) * float(_geometric_bits(plane.mean(dtype=np.float32)))
-    up, down = int((plane > centre).sum()), int((plane < centre).sum())
-    sides = 0.0
-    if 0 < centre < count - 1 and up and down:
-        sides = -up * np.log2(up / (up + down)) - down * np.log2(down / (up + down))
-    around = np.abs(plane - np.float32(centre)).mean()
-    return len(plane) * float(_geometric_bits(around)) + sides
+def _bits(some: np.ndarray, centres: np.ndarray, count: int) -> np.ndarray:
+    """(P,) about what levels (P, n) cost: geometric magnitudes, and their sides."""
+    offsets = some - centres[:, None].astype(np.float32)
+    bits = some.shape[1] * _geometric_bits(np.abs(offsets).mean(1))
+    up, down = (offsets > 0).sum(1), (offsets < 0).sum(1)
+    sided = np.maximum(up + down, 1)
+    sides = -up * np.log2(np.maximum(up, 1) / sided) - down * np.log2(np.maximum(down, 1) / sided)
+    return bits + np.where((centres > 0) & (centres < count - 1), sides, 0)
 
 
 def _geometric_bits(mean):
@@ -224,16 +220,18 @@ def choose_like(made: Plan, rests: np.ndarray) -> None:
         made.like[begin:end] = alike.argmax(1)
 
 
-def fit(target: np.ndarray, means: np.ndarray, known: dict[str, np.ndarray]) -> dict[str, int]:
-    """Integer weights whose sum comes nearest to LEVEL times the target (h, w, p).
+def fit(
+    target: np.ndarray, shift: int, means: np.ndarray, known: dict[str, np.ndarray]
+) -> dict[str, int]:
+    """Integer weights whose sum comes nearest to LEVEL times the target (h, w, p) >> shift.
 
     means (p,) and known, arrays (h, w, p), are what the weights multiply.
     """
-    stride = max(target.size // FITTED, 1) | 1
-    at = np.arange(0, target.size, stride)
-    wanted = LEVEL * np.minimum(target.ravel()[at], SEEN).astype(np.float64)
-    columns = {"constant": np.ones(len(at)), "mean": means[at % len(means)] / 64}
-    columns |= {name: values.ravel()[at].astype(np.float64) for name, values in known.items()}
+    at = np.arange(0, target.size, max(target.size // FITTED, 1) | 1)
+    place = np.unravel_index(at, target.shape)
+    wanted = LEVEL * np.minimum(target[place] >> shift, SEEN).astype(np.float64)
+    columns = {"constant": np.ones(len(at)), "mean": means[place[2]] / 64}
+    columns |= {name: values[place].astype(np.float64) for name, values in known.items()}
     rows = np.stack([column * WEIGHTS[name][1] for name, column in columns.items()], 1)
     square = rows.T @ rows
     square += np.diag(1e-4 * square.diagonal() + 1e-6)  # columns may depend on each other
