@@ -186,7 +186,7 @@ class Walk:
             magnitude = (rest.astype(np.int32) << shift) + self._low_bits(io, len(context))
         if self.refined:
             magnitude = magnitude + lowest
-        if (magnitude > highest).any():
+        if (magnitude > highest).any() or (magnitude < lowest).any():
             raise Damaged("a magnitude is out of range")
         h, w = self.sizes[round_]
         seen = self._as_seen(magnitude).reshape(h, w, -1)
