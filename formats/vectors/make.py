@@ -224,6 +224,16 @@ def ok_tensor():
     return written(*parts(modality=2, channels=192, frames=7))
 
 
+@vector
+def ok_tensor_file():
+    """feature tensors: elements along the width, longer than a side of a picture may be"""
+    payloads = {0: [b"", payload(0, 1)]}
+    tiles = {0: tuple(map(TileEntry.of, payloads[0]))}
+    layers = (entry(0, "base", payloads[0], columns=2),)
+    header = Header(100000, 1, 1, 65536, "tensor-1", bytes(range(8)), 1, layers, modality=2)
+    return written(header, tiles, payloads, {"TENS": b"opaque here"})
+
+
 # -- not our file --------------------------------------------------------------------------
 
 
@@ -642,6 +652,18 @@ def limit_exceeded_pixels():
 def limit_exceeded_dimension():
     """a row of 65536 pixels in two tiles"""
     return odd(width=65536, tile_size=32768)
+
+
+@vector
+def limit_exceeded_tensor_elements():
+    """feature tensors of 2^28 + 1 elements"""
+    return odd(modality=2, width=2**28 + 1, height=1)
+
+
+@vector
+def limit_exceeded_tensor_tile():
+    """feature tensors in tiles of 2^24 + 64 elements"""
+    return odd(modality=2, tile_size=2**24 + 64)
 
 
 @vector

@@ -341,57 +341,55 @@ def nested_counts(fine: int, layers: int) -> tuple[int, ...] | None:
 # -- searching for a rate --------------------------------------------------------------------
 
 
+KNOBS = {"uniform": np.linspace(-2.5, 4, 20), "entropy-constrained": np.linspace(-8, 4, 13)}
+
+
 class Family:
-    """The designs of one tensor, by the entropy of their levels without any context."""
+    """The designs of one tensor, by the entropy of their levels without any context.
+
+    Uniform quantisers are widened or narrowed, entropy-constrained ones get another Lagrangian:
+    a knob, which is tried at a few places for each number of levels.
+    """
 
     def __init__(self, stats: Statistics, grid: Grid, settings: Settings):
         self._stats, self._axis, self._settings = stats, grid.channel_axis, settings
         self._range = clipping(stats, settings)
-        self._uniform = settings.kind == "uniform"
+        self._curves: dict[int, tuple[np.ndarray, ...]] = {}
 
     def at(self, bits: float) -> Design:
-        """The one with the least error in the sample among those of this entropy.
-
-        Uniform quantisers are widened or narrowed, entropy-constrained ones get another
-        Lagrangian; the number of levels is searched as well.
-        """
-        best, least, worse = None, math.inf, 0
+        """The one with the least error in the sample among those of about this entropy."""
+        best, least, worse = (COUNTS[-1], float(KNOBS[self._settings.kind][0])), math.inf, 0
         for count in COUNTS:
             if count <= self._settings.layer_count:
                 continue
-            knob = self._knob(bits, count)
-            if knob is None:
-                continue
-            error = self._stats.sample.error(self._trial(count, knob))
+            knobs, entropies, errors = self._curve(count)
+            if entropies[-1] < bits:
+                continue  # so few levels do not have as much
+            error = float(np.interp(bits, entropies, errors))
             worse = 0 if error < least else worse + 1
             if error < least:
-                best, least = (count, knob), error
+                best, least = (count, float(np.interp(bits, entropies, knobs))), error
             if worse == 2:
                 break
-        return self._design(*(best or (COUNTS[-1], -8.0)), self._settings)
+        return self._design(*best, self._settings)
+
+    def _curve(self, count: int) -> tuple[np.ndarray, ...]:
+        """(knobs, entropies, errors) of this many levels, entropies ascending."""
+        if count not in self._curves:
+            one = replace(self._settings, layers=None, channelwise=False)
+            sample, rows = self._stats.sample, []
+            for knob in KNOBS[self._settings.kind]:
+                made = self._design(count, float(knob), one).embedded.finest
+                rows.append((knob, sample.entropy(made), sample.error(made)))
+            knobs, entropies, errors = np.array(rows[::-1]).T
+            self._curves[count] = knobs, np.maximum.accumulate(entropies), errors
+        return self._curves[count]
 
     def _design(self, count: int, knob: float, settings: Settings) -> Design:
-        factor, weight = (math.exp(knob), 0.0) if self._uniform else (1.0, math.exp(knob))
+        uniform = settings.kind == "uniform"
+        factor, weight = (math.exp(knob), 0.0) if uniform else (1.0, math.exp(knob))
         settings = replace(settings, levels=None)
         return _of_range(self._stats, self._axis, settings, (count,), factor, weight, self._range)
-
-    def _trial(self, count: int, knob: float) -> Quantiser:
-        one = replace(self._settings, layers=None, channelwise=False)
-        return self._design(count, knob, one).embedded.finest
-
-    def _knob(self, bits: float, count: int) -> float | None:
-        """The knob with this entropy; None if so few levels cannot have as much."""
-        low, high = (-2.5, 4.0) if self._uniform else (-8.0, 4.0)
-        entropy = self._stats.sample.entropy
-        if entropy(self._trial(count, low)) < bits:
-            return None
-        for _ in range(20 if self._uniform else 12):
-            middle = (low + high) / 2
-            if entropy(self._trial(count, middle)) > bits:
-                low = middle
-            else:
-                high = middle
-        return high
 
 
 def search(

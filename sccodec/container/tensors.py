@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sccodec.container.record import Record
-from sccodec.container.rules import MAX_NAMED_LAYERS
+from sccodec.container.rules import MAX_NAMED_LAYERS, check_limit
 from sccodec.errors import BadRequest, Damaged, Unsupported
 
 CHUNK = "TENS"
@@ -22,7 +22,7 @@ CODERS = ("context", "unary")
 MOST_AXES = 32
 NO_CHANNELS = 255
 UNIFORM, WIDE = 1, 2  # bits of a quantiser's form: limits only; float64 in place of float32
-MOST_LEVELS = 1 << 24
+MOST_LEVELS = 1 << 24  # of all quantisers of a file: a decoder makes a table of each
 
 TENSOR = Record(
     "tensor entry",
@@ -66,9 +66,10 @@ class TensorEntry:
 
 
 def pack(tensors: Sequence[TensorEntry]) -> bytes:
-    """Payload of TENS. Raises BadRequest for what has no room."""
+    """Payload of TENS. Raises BadRequest or LimitExceeded for what has no room."""
     if len(tensors) > 65535:
         raise BadRequest(f"{len(tensors)} tensors, a file holds at most 65535")
+    _check_levels(tensors)
     parts = [struct.pack("<H", len(tensors))]
     for tensor in tensors:
         axis = NO_CHANNELS if tensor.channel_axis is None else tensor.channel_axis
@@ -95,7 +96,10 @@ def pack(tensors: Sequence[TensorEntry]) -> bytes:
 
 
 def unpack(raw: bytes) -> tuple[TensorEntry, ...]:
-    """The tensors of a TENS chunk, every field checked. Raises Damaged or Unsupported."""
+    """The tensors of a TENS chunk, every field checked.
+
+    Raises Damaged, Unsupported or LimitExceeded.
+    """
     (count,), at = _numbers(raw, 0, "H", 1)
     tensors = []
     for _ in range(count):
@@ -103,10 +107,16 @@ def unpack(raw: bytes) -> tuple[TensorEntry, ...]:
         tensors.append(tensor)
     if at != len(raw):
         raise Damaged(f"{CHUNK} holds {len(raw) - at} bytes too many")
+    _check_levels(tensors)
     names = [tensor.name for tensor in tensors]
     if len(set(names)) != len(names):
         raise Damaged(f"{CHUNK}: tensor names repeat")
     return tuple(tensors)
+
+
+def _check_levels(tensors: Sequence[TensorEntry]) -> None:
+    total = sum(layer.count for tensor in tensors for layer in tensor.layers)
+    check_limit("levels of all tensors", total, MOST_LEVELS, MOST_LEVELS)
 
 
 def _unpack_tensor(raw: bytes, at: int) -> tuple[TensorEntry, int]:

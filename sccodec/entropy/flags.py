@@ -1,11 +1,13 @@
 """Flags (yes or no) and their probabilities <-> the bytes of one payload.
 
 Flags are sorted by context, each context has one probability out of 128, and four flags of a
-context make one symbol of the coder of `coder.py`. `formats/tensor.md` section 3 is the
-specification.
+context, at its end fewer, make one symbol of the coder of `coder.py`. `formats/tensor.md`
+section 3 is the specification.
 """
 
 from __future__ import annotations
+
+import functools
 
 import numpy as np
 
@@ -24,17 +26,21 @@ _rarer = np.maximum(_distance**2 // 2, 1)
 # P(flag) * 2^12 of each code: finer steps near 0 and 1, where they matter.
 PROBABILITY = np.where(np.arange(CODES) <= EVEN, _rarer, UNIT - _rarer)
 
-_BITS = np.arange(16)[:, None] >> np.arange(3, -1, -1) & 1  # flags of a symbol, the first is high
+# Flags of a symbol: the first is the highest bit of its place.
+_BITS = np.arange(16)[:, None] >> np.arange(3, -1, -1) & 1
 _UNPACK = np.ascontiguousarray(_BITS, np.uint8).view(np.uint32).ravel()
 
 
-def counts_of(code: int) -> np.ndarray:
-    """(16,) counts of four flags with this probability, which add up to 2^24."""
+def counts_of(code: int, flags: int = 4) -> np.ndarray:
+    """(2^flags,) counts of 1 to 4 flags with this probability, which add up to 2^24."""
     yes = int(PROBABILITY[code])
-    factors = [yes**ones * (UNIT - yes) ** (4 - ones) for ones in _BITS.sum(1).tolist()]
-    counts = np.array([max(1, factor >> 24) for factor in factors])
-    counts[0 if code <= EVEN else 15] += TOTAL - counts.sum()
-    return counts
+    places = 1 << flags
+    counts = []
+    for ones in map(int.bit_count, range(places)):
+        share = yes**ones * (UNIT - yes) ** (flags - ones)  # of UNIT^flags
+        counts.append(max(1, (share << 24) >> 12 * flags))
+    counts[0 if code <= EVEN else -1] += TOTAL - sum(counts)
+    return np.array(counts)
 
 
 def nearest_code(ones: np.ndarray, flags: np.ndarray) -> np.ndarray:
@@ -51,13 +57,9 @@ def cost(ones: np.ndarray, flags: np.ndarray, codes: np.ndarray) -> float:
     return float(-(ones * np.log2(yes) + (flags - ones) * np.log2(1 - yes)).sum())
 
 
-_tables: dict[tuple[int, bool], object] = {}
-
-
-def _table(code: int, plain: bool):
-    if (code, plain) not in _tables:
-        _tables[code, plain] = coder.table(counts_of(code), plain)
-    return _tables[code, plain]
+@functools.cache
+def _table(code: int, flags: int, plain: bool):
+    return coder.table(counts_of(code, flags), plain)
 
 
 def _sorted(context: np.ndarray, flags: np.ndarray | None) -> np.ndarray:
@@ -71,6 +73,13 @@ def _sorted(context: np.ndarray, flags: np.ndarray | None) -> np.ndarray:
         keys |= flags
     keys.sort()
     return keys
+
+
+def _counted(keys: np.ndarray, contexts: int) -> np.ndarray:
+    """(contexts,) how many of the sorted keys each context has."""
+    starts = np.arange(contexts + 1, dtype=np.uint64) << np.uint64(_POSITION + 1)
+    starts = np.minimum(starts, 2**32 - 1).astype(np.uint32)
+    return np.diff(np.searchsorted(keys, starts))
 
 
 def _runs(count: np.ndarray) -> list[tuple[int, int, int, int]]:
@@ -89,15 +98,17 @@ class Arranged:
 
     def __init__(self, context: np.ndarray, flags: np.ndarray, contexts: int):
         """context (n,) uint8 below `contexts`, flags (n,) uint8, 0 or 1."""
-        self.count = np.bincount(context, minlength=contexts)
-        self.bits = _sorted(context, flags).astype(np.uint8) & 1
+        keys = _sorted(context, flags)
+        self.count = _counted(keys, contexts)
+        self.bits = keys.astype(np.uint8) & 1
 
     @property
     def ones(self) -> np.ndarray:
         """(contexts,) how many flags are set in each context."""
-        sums = np.concatenate([[0], np.cumsum(self.bits, dtype=np.int64)])
-        ends = np.cumsum(self.count)
-        return sums[ends] - sums[ends - self.count]
+        found, set_ = np.zeros(len(self.count), np.int64), self.bits.view(bool)
+        for which, begin, number, _ in _runs(self.count):
+            found[which] = np.count_nonzero(set_[begin : begin + number])
+        return found
 
 
 class Writer:
@@ -105,38 +116,47 @@ class Writer:
 
     def __init__(self, plain: bool = False):
         self.plain = plain
-        self._parts: list[tuple[int, np.ndarray]] = []
+        self._parts: list[tuple[int, int, np.ndarray]] = []
 
     def flags(self, arranged: Arranged, codes: np.ndarray) -> None:
         """Flags of one round; codes (T,) of their contexts."""
-        runs = _runs(arranged.count)
+        self._runs(arranged.bits, [(int(codes[n]), *run) for n, *run in _runs(arranged.count)])
+
+    def _runs(self, bits: np.ndarray, runs: list[tuple[int, int, int, int]]) -> None:
+        """Runs of flags: (code, first flag, flags, first symbol)."""
         if not runs:
             return
         _, _, number, place = runs[-1]
         padded = np.zeros(4 * (place - (-number // 4)) + 4, np.uint8)
         for _, begin, number, place in runs:
-            padded[4 * place : 4 * place + number] = arranged.bits[begin : begin + number]
+            # The last flags of a run, fewer than four, stand in the low bits of their symbol.
+            whole, at = number & ~3, 4 * place
+            padded[at : at + whole] = bits[begin : begin + whole]
+            if number > whole:
+                at += 4 * -(-number // 4) - (number - whole)
+                padded[at : at + number - whole] = bits[begin + whole : begin + number]
         places = _packed(padded)
-        for which, _, number, place in runs:
-            self._parts.append((int(codes[which]), places[place : place - (-number // 4)]))
+        for code, _, number, place in runs:
+            self._parts.append((code, 4, places[place : place + number // 4]))
+            if number % 4:
+                last = place + number // 4
+                self._parts.append((code, number % 4, places[last : last + 1]))
 
     def raw(self, bits: np.ndarray) -> None:
         """Bits (n,) that are as likely 0 as 1."""
-        padded = np.zeros(-(-len(bits) // 8) * 8, np.uint8)
-        padded[: len(bits)] = bits
-        self._parts.append((EVEN, _packed(padded)[: -(-len(bits) // 4)]))
+        self._runs(bits, [(EVEN, 0, len(bits), 0)] if len(bits) else [])
 
     def numbers(self, values: np.ndarray, nibbles: int) -> None:
         """Unsigned numbers (n,), each of so many groups of four bits, the highest first."""
         shifts = 4 * np.arange(nibbles - 1, -1, -1)
         places = np.asarray(values, np.int64).reshape(-1, 1) >> shifts & 15
-        self._parts.append((EVEN, places.astype(np.int32).ravel()))
+        self._parts.append((EVEN, 4, places.astype(np.int32).ravel()))
 
     def payload(self) -> bytes:
         ans = coder.stack(plain=self.plain)
-        for code, places in reversed(self._parts):  # a stack: what is read last is pushed first
+        for code, flags, places in reversed(self._parts):  # a stack: last out, first in
             if len(places):
-                ans.encode_reverse(places, _table(code, self.plain))
+                ans.encode_reverse(places, _table(code, flags, self.plain))
         return ans.get_compressed().astype("<u4").tobytes()
 
 
@@ -159,24 +179,35 @@ class Reader:
     def flags(self, context: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """(n,) uint8 flags, 0 or 1, of these contexts."""
         keys = _sorted(context, None)
-        count = np.bincount(context, minlength=len(codes))
+        count = _counted(keys, len(codes))
         found = np.empty(len(context), np.uint8)
         for which, begin, number, _ in _runs(count):
-            symbols = self._ans.decode(_table(int(codes[which]), self.plain), -(-number // 4))
-            found[begin : begin + number] = _UNPACK[symbols].view(np.uint8)[:number]
-        place = (keys & np.uint32(2 * MOST - 1)) >> np.uint32(1)
+            self._run(int(codes[which]), found[begin : begin + number])
+        keys &= np.uint32(2 * MOST - 1)
+        keys >>= np.uint32(1)
         result = np.empty(len(context), np.uint8)
-        result[place] = found
+        result[keys.astype(np.intp)] = found
         return result
 
     def raw(self, count: int) -> np.ndarray:
         """(count,) uint8 bits."""
-        symbols = self._ans.decode(_table(EVEN, self.plain), -(-count // 4))
-        return _UNPACK[symbols].view(np.uint8)[:count]
+        found = np.empty(count, np.uint8)
+        self._run(EVEN, found)
+        return found
+
+    def _run(self, code: int, out: np.ndarray) -> None:
+        """Fills `out` with flags of one probability."""
+        whole, rest = divmod(len(out), 4)
+        if whole:
+            symbols = self._ans.decode(_table(code, 4, self.plain), whole)
+            out[: 4 * whole] = _UNPACK[symbols].view(np.uint8)
+        if rest:
+            (symbol,) = self._ans.decode(_table(code, rest, self.plain), 1)
+            out[4 * whole :] = _BITS[symbol, 4 - rest :]
 
     def numbers(self, count: int, nibbles: int) -> np.ndarray:
         """(count,) int64 unsigned numbers."""
-        symbols = self._ans.decode(_table(EVEN, self.plain), count * nibbles)
+        symbols = self._ans.decode(_table(EVEN, 4, self.plain), count * nibbles)
         shifts = 4 * np.arange(nibbles - 1, -1, -1)
         return (symbols.reshape(count, nibbles).astype(np.int64) << shifts).sum(1)
 

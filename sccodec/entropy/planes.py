@@ -1,84 +1,41 @@
 """Level numbers of a group of planes <-> one payload, with contexts from what is known already.
 
 A tile is P planes of H x W levels. Each level is a magnitude (its distance from a centre level)
-and a side. Planes are coded in one or four groups, each in four rounds (even rows and columns, odd
-ones, and the two mixed kinds), so that a round's contexts come from neighbours in the same plane,
-from one plane of an earlier group that is like it, from the plane's own mean and, in a finer
-layer, from the coarser one. All of them enter one sum with small integer weights, which predicts
-the magnitude; its square root picks the context. `formats/tensor.md` section 4 is the
+and a side. Planes are coded in one or four groups, each in the rounds of `lattice.py`, so that a
+round's contexts come from neighbours in the same plane, from one plane of an earlier group that is
+like it, from the plane's own mean and, in a finer layer, from the coarser one. All of them enter
+one sum with small integer weights, which predicts the magnitude; its square root picks the
+context, and a second such sum that of the side. `formats/tensor.md` section 4 is the
 specification. Encoder and decoder drive the same `Walk`, so they cannot drift apart.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise, product
+from itertools import pairwise
 
 import numpy as np
 
 from sccodec.entropy import planning
 from sccodec.entropy.flags import CODES, Arranged, Reader, Writer, nearest_code
+from sccodec.entropy.lattice import ROUNDS, Seen, merge, size, split
 from sccodec.entropy.planning import (
     CONTEXTS,
     ESCAPE,
     GROUPS,
+    LEAN,
+    LEANS,
     LONGEST,
-    PARITIES,
     SEEN,
+    SIDES,
     TOP,
     WEIGHTS,
     Plan,
     Spans,
     nibbles_for,
+    side_terms,
     terms,
 )
 from sccodec.errors import Damaged
-
-# -- planes in memory ------------------------------------------------------------------------
-
-
-def split(levels: np.ndarray) -> list[np.ndarray]:
-    """(P, H, W) -> for each round its part as (h, w, P), so that planes are innermost."""
-    return [np.ascontiguousarray(levels[:, i::2, j::2].transpose(1, 2, 0)) for i, j in PARITIES]
-
-
-def _merge(parts: list[np.ndarray], shape: tuple[int, int, int]) -> np.ndarray:
-    """The opposite of `split`."""
-    levels = np.empty(shape, parts[0].dtype)
-    for (i, j), part in zip(PARITIES, parts, strict=True):
-        levels[:, i::2, j::2] = part.transpose(2, 0, 1)
-    return levels
-
-
-class _Seen:
-    """Magnitudes as neighbours see them: for each round (h + 2, w + 2, P) uint8, zero outside."""
-
-    def __init__(self, shapes: list[tuple[int, int]], planes: int):
-        rows, columns = (2 + max(sizes) for sizes in zip(*shapes, strict=True))
-        self._parts = [np.zeros((rows, columns, planes), np.uint8) for _ in shapes]
-        self._shapes = shapes
-
-    def view(self, round_: int, down: int = 0, right: int = 0, size=None) -> np.ndarray:
-        h, w = size or self._shapes[round_]
-        return self._parts[round_][1 + down : 1 + down + h, 1 + right : 1 + right + w]
-
-    def sums(self, round_: int, planes: slice, corner: bool) -> np.ndarray:
-        """(h, w, p) uint8: the four neighbours beside each element, or at its corners, added."""
-        i, j = PARITIES[round_]
-        rows, columns = (i - 1, i), (j - 1, j)  # where they lie in the parts of other rounds
-        if corner:
-            part = PARITIES.index((1 - i, 1 - j))
-            places = [(part, down, right) for down, right in product(rows, columns)]
-        else:
-            upright, level = PARITIES.index((1 - i, j)), PARITIES.index((i, 1 - j))
-            places = [(upright, down, 0) for down in rows]
-            places += [(level, 0, right) for right in columns]
-        size = self._shapes[round_]
-        first, second, *others = (self.view(*place, size)[:, :, planes] for place in places)
-        total = first + second
-        for other in others:
-            total += other
-        return total
-
 
 # -- the walk --------------------------------------------------------------------------------
 
@@ -92,8 +49,7 @@ class Walk:
         self.refined = parents is not None
         self.first, self.all_parents = first, parents
         active = plan.active
-        _, height, width = shape
-        self.sizes = [((height + 1 - i) // 2, (width + 1 - j) // 2) for i, j in PARITIES]
+        self.sizes = [size(n, *shape[1:]) for n in range(ROUNDS)]
         self.wide = np.uint8 if count <= 256 else np.int32
         if self.refined:
             centre = int(plan.centres[0])
@@ -107,15 +63,23 @@ class Walk:
         upward = self.spans.below.max(initial=0) <= 0  # no offset is negative
         self.kind = self.wide if upward else np.int16 if count <= 2**14 else np.int32
         self.sided = bool((np.minimum(self.spans.below, self.spans.above) > 0).any())
-        self.seen = _Seen(self.sizes, len(active))
+        inside = (len(active), *shape[1:])
+        self.seen = Seen(inside, np.uint8)
+        self.leaning = Seen(inside if self.sided else (0, 0, 0), np.int8)
         if self.refined:
-            least = self._as_seen(self.spans.lowest)
-            for round_, part in enumerate(self.parents):
-                self.seen.view(round_)[:] = least[part]
-        tables = plan.tables(self.refined)
+            self._see(parents)
+        tables = plan.tables(self.refined, self.sided)
         self.first_code = np.cumsum([0, *tables])
         mean = 4 * plan.classes[active] ** 2
         self.means = mean.astype(np.int64)
+
+    def _see(self, parents: np.ndarray) -> None:
+        """What the coarser layer tells of elements before they are decoded."""
+        spans = self.spans
+        self.seen.fill(self._as_seen(spans.lowest)[parents])
+        if self.sided:
+            lean = np.maximum(-spans.below, 0) - np.maximum(-spans.above, 0)
+            self.leaning.fill(np.clip(lean, -LEAN, LEAN).astype(np.int8)[parents])
 
     def _as_seen(self, magnitude: np.ndarray) -> np.ndarray:
         if self.plan.shift:
@@ -137,6 +101,11 @@ class Walk:
             (later, n) for later in ((False, True)[: 1 + (self.plan.groups > 1)]) for n in rounds
         ]
 
+    def side_weighted(self) -> list[tuple[int, str]]:
+        """(round, name) of each weight for sides, in file order."""
+        rounds = [n for later, n in self.weighted() if self.sided and not later]
+        return [(n, name) for n in rounds for name in side_terms(n, self.refined)]
+
     def levels(self, offsets: list[np.ndarray]) -> np.ndarray:
         """(P, H, W): the levels that have these offsets from their centres."""
         plan, (planes, height, width) = self.plan, self.shape
@@ -150,7 +119,7 @@ class Walk:
             still = np.where(self.spans.below < 0, self.first[:-1], still)
             levels = still.astype(self.wide)[self.all_parents]
         if len(active):
-            found = _merge(offsets, (len(active), height, width))
+            found = merge(offsets, (len(active), height, width))
             if plan.centres.any():
                 found = found + np.broadcast_to(plan.centres, planes)[active, None, None]
             levels[active] = found
@@ -217,10 +186,11 @@ class Walk:
             magnitude = (rest.astype(np.int32) << shift) + self._low_bits(io, len(context))
         if self.refined:
             magnitude = magnitude + lowest
-        if (magnitude > highest).any():
+        if (magnitude > highest).any() or (magnitude < lowest).any():
             raise Damaged("a magnitude is out of range")
         h, w = self.sizes[round_]
-        self.seen.view(round_)[:, :, planes] = self._as_seen(magnitude).reshape(h, w, -1)
+        seen = self._as_seen(magnitude).reshape(h, w, -1)
+        self.seen.view(round_)[:, :, planes] = seen
         return self._with_sides(io, round_, planes, magnitude)
 
     def _rests(self, io, context: np.ndarray, top) -> np.ndarray:
@@ -282,16 +252,36 @@ class Walk:
         return (found.reshape(count, -1).astype(np.int32) << places).sum(1, dtype=np.int32)
 
     def _with_sides(self, io, round_: int, planes: slice, magnitude: np.ndarray) -> np.ndarray:
+        """Offsets (n,) of elements with these magnitudes."""
         above = self._of(self.spans.above, round_, planes)
         if not self.sided:
             return magnitude if self.kind == self.wide else _signed(magnitude, above)
         below = self._of(self.spans.below, round_, planes)
         offset = _signed(magnitude, above)
         open_ = np.flatnonzero((magnitude > 0) & (magnitude <= below) & (magnitude <= above))
-        zero = np.zeros(len(open_), np.uint8)
-        down = io.flags(self.first_code[-2:], zero, open_, None)
+        context = self._side_contexts(io, round_, planes)[open_]
+        down = io.flags(self.first_code[-2:], context, open_, None)
         offset[open_[down.astype(bool)]] *= -1
+        h, w = self.sizes[round_]
+        lean = np.clip(offset, -LEAN, LEAN).astype(np.int8)
+        self.leaning.view(round_)[:, :, planes] = lean.reshape(h, w, -1)
         return offset
+
+    def _side_contexts(self, io, round_: int, planes: slice) -> np.ndarray:
+        """(n,) uint8"""
+        known = {
+            name: self.leaning.sums(round_, planes, name == "corner")
+            for name in side_terms(round_, self.refined)[2:]
+        }
+        leans = self.plan.leans[planes]
+        weights = io.side_weights(round_, leans, known, planes)
+        total = np.empty((*self.sizes[round_], len(leans)), np.int16)
+        total[:] = (weights["constant"] + weights["lean"] * leans + 160).astype(np.int16)
+        for name, values in known.items():
+            if weight := weights[name]:
+                total += np.multiply(values, np.int16(weight), dtype=np.int16)
+        total >>= 4
+        return np.clip(total, 0, SIDES - 1).astype(np.uint8).ravel()
 
 
 def _longer(wanted: np.ndarray, which: np.ndarray, width: np.ndarray) -> np.ndarray:
@@ -324,9 +314,16 @@ class _Known:
     def weights(self, round_: int, later: bool, means, known, planes: slice) -> dict[str, int]:
         """Those of the plan; the first group that needs them has them fitted."""
         if (later, round_) not in self.plan.weights:
-            target = self._rests[round_][:, :, planes] >> self.plan.shift
-            self.plan.weights[later, round_] = planning.fit(target, means, known)
+            target = self._rests[round_][:, :, planes]
+            found = planning.fit(target, self.plan.shift, means, known)
+            self.plan.weights[later, round_] = found
         return self.plan.weights[later, round_]
+
+    def side_weights(self, round_: int, leans, known, planes: slice) -> dict[str, int]:
+        if round_ not in self.plan.side_weights:
+            target = self._offsets[round_][:, :, planes]
+            self.plan.side_weights[round_] = planning.fit_sides(target, leans, known)
+        return self.plan.side_weights[round_]
 
     def flags(self, codes, context: np.ndarray, live, flag: int | None) -> np.ndarray:
         values = self._offset if flag is None else self._rest
@@ -384,8 +381,10 @@ def encode(
     rest_parts = split(rests)
     offset_parts = rest_parts if offsets is rests else split(offsets)
     if plan.groups > 1:
-        planning.choose_like(plan, rest_parts[0])
+        planning.choose_like(plan, rests)
     walk = Walk(plan, levels.shape, count, first, parents)
+    if walk.sided:
+        plan.leans = planning.leans(offset_parts)
     known = _Known(walk, offset_parts, rest_parts)
     walk.run(known)
     known.settle()
@@ -398,11 +397,14 @@ def encode(
 
 def _side(plan: Plan, walk: Walk):
     """The numbers in front of a payload, and how many groups of four bits each of them has."""
-    yield [plan.groups > 1, plan.coarse, plan.shift, plan.most, len(plan.centres) > 1], 1
+    each = len(plan.centres) > 1
+    yield [plan.groups > 1, plan.coarse, plan.shift, plan.most, each], 1
     yield plan.centres, walk.level_nibbles
     yield plan.classes, 1
     if not len(plan.active):
         return
+    if walk.sided:
+        yield plan.leans + LEANS, 1
     if plan.groups > 1:
         yield plan.like[plan.cuts()[1] :], walk.plane_nibbles
     for later, round_ in walk.weighted():
@@ -410,6 +412,8 @@ def _side(plan: Plan, walk: Walk):
         for name in terms(round_, later, walk.refined):
             half = 1 << 4 * WEIGHTS[name][0] - 1
             yield [fitted.get(name, 0) + half], WEIGHTS[name][0]
+    for round_, name in walk.side_weighted():
+        yield [plan.side_weights.get(round_, {}).get(name, 0) + 128], 2
     yield plan.codes, 2
 
 
@@ -427,6 +431,9 @@ class _Read:
 
     def weights(self, round_: int, later: bool, *_) -> dict[str, int]:
         return self.plan.weights[later, round_]
+
+    def side_weights(self, round_: int, *_) -> dict[str, int]:
+        return self.plan.side_weights[round_]
 
     def flags(self, codes, context: np.ndarray, *_) -> np.ndarray:
         begin, end = codes
@@ -482,6 +489,8 @@ def _read_heads(reader: Reader, shape, count: int, refined: bool) -> Plan:
 
 def _read_rest(reader: Reader, plan: Plan, walk: Walk) -> None:
     cuts = plan.cuts()
+    if walk.sided:
+        plan.leans = reader.numbers(len(plan.active), 1) - LEANS
     plan.like = np.zeros(len(plan.active), np.int64)
     if plan.groups > 1:
         plan.like[cuts[1] :] = reader.numbers(cuts[-1] - cuts[1], walk.plane_nibbles)
@@ -494,6 +503,9 @@ def _read_rest(reader: Reader, plan: Plan, walk: Walk) -> None:
             for name in terms(round_, later, walk.refined)
             for nibbles in [WEIGHTS[name][0]]
         }
+    for round_, name in walk.side_weighted():
+        weight = int(reader.numbers(1, 2)[0]) - 128
+        plan.side_weights.setdefault(round_, {})[name] = weight
     codes = reader.numbers(int(walk.first_code[-1]), 2)
     if codes.max() >= CODES:
         raise Damaged("a probability that does not exist")

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-PARITIES = ((0, 0), (1, 1), (0, 1), (1, 0))  # row and column of each round, mod 2
 CONTEXTS = 32  # of the first flag of a magnitude
 LEVEL = 128  # one level in units of a prediction
 TOP = CONTEXTS**2 // 2 - 1  # predictions are clamped to 0..TOP
@@ -29,6 +28,11 @@ WEIGHTS = {
     "like": (2, 2),
     "self": (2, 2),
 }
+# The same for the sum that predicts the side: its constant, and the plane's own lean.
+SIDE_WEIGHTS = {"constant": 2, "lean": 2, "beside": 2, "corner": 2}
+LEAN = 3  # offsets as neighbours see them for the side are clamped to +-LEAN
+LEANS = 7  # leans of planes are -LEANS..LEANS
+SIDES = 20  # contexts of a side
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,10 @@ class Plan:
     most: int = 0  # flags of a magnitude at most; with ESCAPE there may be more
     centres: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))  # one, or P
     classes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # (P,)
+    leans: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # of active planes
     like: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # of active planes
     weights: dict[tuple[bool, int], dict[str, int]] = field(default_factory=dict)
+    side_weights: dict[int, dict[str, int]] = field(default_factory=dict)
     codes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint8))
 
     @property
@@ -82,10 +88,10 @@ class Plan:
         """Where groups of active planes begin, and where the last one ends."""
         return [len(self.active) * g // self.groups for g in range(self.groups + 1)]
 
-    def tables(self, refined: bool) -> list[int]:
+    def tables(self, refined: bool, sided: bool) -> list[int]:
         """Contexts of each flag of a magnitude, and of the side."""
         first = max((2 if refined else 1) * CONTEXTS >> self.coarse, 1)
-        return [first] + [max(first >> 2, 1)] * max(self.most - 1, 0) + [1]
+        return [first] + [max(first >> 2, 1)] * max(self.most - 1, 0) + [SIDES * sided]
 
 
 def terms(round_: int, later: bool, refined: bool) -> tuple[str, ...]:
@@ -107,10 +113,19 @@ def nibbles_for(count: int) -> int:
     return max(-(-(count - 1).bit_length() // 4), 1)
 
 
+def side_terms(round_: int, refined: bool) -> tuple[str, ...]:
+    """The weights of the sum that predicts a side."""
+    return (
+        "constant",
+        "lean",
+        *(name for name in terms(round_, False, refined)[2:4] if name != "self"),
+    )
+
+
 # -- choices ---------------------------------------------------------------------------------
 
-FITTED = 4096  # elements of a round that its weights are fitted to
-COMPARED = 128  # positions at which planes are compared with each other
+FITTED = 3000  # elements of a round that its weights are fitted to
+COMPARED = 100  # positions at which planes are compared with each other
 MODEST = 6  # mean magnitude above which low bits are sent as they are
 
 
@@ -151,35 +166,51 @@ def _offsets(levels: np.ndarray, centres: np.ndarray, count: int) -> np.ndarray:
 
 
 def _centres(levels: np.ndarray, count: int) -> np.ndarray:
-    """One centre for all planes, or one for each, by what a geometric density would cost."""
+    """One centre for all planes, or one for each: what makes magnitudes and sides cheapest.
+
+    Rectified values are best counted from 0, others from the level that is nearest to their mean.
+    """
     flat = levels.reshape(len(levels), -1)
-    means = flat.mean(1, dtype=np.float32)
-    centres = np.rint(means).astype(np.int64)
-    far = np.flatnonzero(centres)
-    for p in far:
-        around = float(np.abs(flat[p] - np.float32(centres[p])).mean())
-        off = float((flat[p] != centres[p]).mean()) if count > 2 else 0.0
-        if _geometric_bits(around) + off > _geometric_bits(float(means[p])):
-            centres[p] = 0
-    if (centres == centres[0]).all():
-        return centres[:1]
-    return centres
+    some = flat[:, :: max(flat.shape[1] // COMPARED, 1) | 1].astype(np.float32)
+    own = np.rint(some.mean(1))
+    if not own.any():
+        return np.zeros(1, np.int64)
+    share = flat.shape[1] / some.shape[1]
+    common = np.full(len(flat), np.rint(some.mean()))
+    base = np.zeros(len(flat))
+    costs = [share * _bits(some, centres, count) for centres in (base, common, own)]
+    if costs[1].sum() < costs[0].sum():
+        base, costs[0] = common, costs[1]
+    saved = np.maximum(costs[0] - costs[2], 0)
+    if saved.sum() > 8 * len(flat):  # a number for each plane has to be paid
+        return np.where(saved > 0, own, base).astype(np.int64)
+    return base[:1].astype(np.int64)
 
 
-def _geometric_bits(mean: float) -> float:
-    """Bits of a number that is geometrically distributed with this mean."""
-    return 0.0 if mean <= 0 else float((mean + 1) * np.log2(mean + 1) - mean * np.log2(mean))
+def _bits(some: np.ndarray, centres: np.ndarray, count: int) -> np.ndarray:
+    """(P,) about what levels (P, n) cost: geometric magnitudes, and their sides."""
+    offsets = some - centres[:, None].astype(np.float32)
+    bits = some.shape[1] * _geometric_bits(np.abs(offsets).mean(1))
+    up, down = (offsets > 0).sum(1), (offsets < 0).sum(1)
+    sided = np.maximum(up + down, 1)
+    sides = -up * np.log2(np.maximum(up, 1) / sided) - down * np.log2(np.maximum(down, 1) / sided)
+    return bits + np.where((centres > 0) & (centres < count - 1), sides, 0)
+
+
+def _geometric_bits(mean):
+    """Bits of a number that is geometrically distributed with this mean; arrays as well."""
+    mean = np.maximum(mean, 1e-9)
+    return (mean + 1) * np.log2(mean + 1) - mean * np.log2(mean)
 
 
 def choose_like(made: Plan, rests: np.ndarray) -> None:
     """For each plane of a later group the plane of an earlier one with the best correlation.
 
-    rests (h, w, active planes): magnitudes of the first round. Falls back to one group where
-    the gain does not pay for the numbers.
+    rests (active planes, H, W): magnitudes.
     """
-    flat = rests.reshape(-1, rests.shape[2])
-    stride = max(len(flat) // COMPARED, 1) | 1
-    sample = np.minimum(flat[::stride] >> made.shift, SEEN).astype(np.float32)
+    flat = rests.reshape(len(rests), -1)
+    stride = max(flat.shape[1] // COMPARED, 1) | 1
+    sample = np.minimum(flat[:, ::stride].T >> made.shift, SEEN).astype(np.float32)
     sample -= sample.mean(0)
     sample /= np.sqrt((sample**2).sum(0)) + 1e-6
     cuts = made.cuts()
@@ -189,21 +220,46 @@ def choose_like(made: Plan, rests: np.ndarray) -> None:
         made.like[begin:end] = alike.argmax(1)
 
 
-def fit(target: np.ndarray, means: np.ndarray, known: dict[str, np.ndarray]) -> dict[str, int]:
-    """Integer weights whose sum comes nearest to LEVEL times the target (h, w, p).
+def fit(
+    target: np.ndarray, shift: int, means: np.ndarray, known: dict[str, np.ndarray]
+) -> dict[str, int]:
+    """Integer weights whose sum comes nearest to LEVEL times the target (h, w, p) >> shift.
 
     means (p,) and known, arrays (h, w, p), are what the weights multiply.
     """
-    stride = max(target.size // FITTED, 1) | 1
-    at = np.arange(0, target.size, stride)
-    wanted = LEVEL * np.minimum(target.ravel()[at], SEEN).astype(np.float64)
-    columns = {"constant": np.ones(len(at)), "mean": means[at % len(means)] / 64}
-    columns |= {name: values.ravel()[at].astype(np.float64) for name, values in known.items()}
+    at = np.arange(0, target.size, max(target.size // FITTED, 1) | 1)
+    place = np.unravel_index(at, target.shape)
+    wanted = LEVEL * np.minimum(target[place] >> shift, SEEN).astype(np.float64)
+    columns = {"constant": np.ones(len(at)), "mean": means[place[2]] / 64}
+    columns |= {name: values[place].astype(np.float64) for name, values in known.items()}
     rows = np.stack([column * WEIGHTS[name][1] for name, column in columns.items()], 1)
     square = rows.T @ rows
     square += np.diag(1e-4 * square.diagonal() + 1e-6)  # columns may depend on each other
-    found = {}
-    for name, weight in zip(columns, np.linalg.solve(square, rows.T @ wanted), strict=True):
-        reach = (1 << 4 * WEIGHTS[name][0] - 1) - 1
-        found[name] = int(np.clip(np.rint(weight), -reach, reach))
-    return found
+    reaches = [(1 << 4 * WEIGHTS[name][0] - 1) - 1 for name in columns]
+    return _rounded(columns, np.linalg.solve(square, rows.T @ wanted), reaches)
+
+
+def _rounded(names, weights: np.ndarray, reaches: list[int]) -> dict[str, int]:
+    whole = np.clip(np.rint(weights), -np.array(reaches), reaches).astype(int)
+    return dict(zip(names, whole.tolist(), strict=True))
+
+
+def leans(offsets: list[np.ndarray]) -> np.ndarray:
+    """(planes,) -LEANS..LEANS: how far each plane leans up or down, of its parts (h, w, planes)."""
+    up = sum((part > 0).sum((0, 1)) for part in offsets)
+    down = sum((part < 0).sum((0, 1)) for part in offsets)
+    return np.rint(LEANS * (up - down) / np.maximum(up + down, 1)).astype(np.int64)
+
+
+def fit_sides(target: np.ndarray, lean: np.ndarray, known: dict[str, np.ndarray]) -> dict[str, int]:
+    """Integer weights that predict 128 times the sign of the target (h, w, p) where it has one."""
+    flat = target.ravel()
+    at = np.flatnonzero(flat)
+    at = at[:: max(len(at) // FITTED, 1) | 1]
+    wanted = 128.0 * np.sign(flat[at])
+    columns = {"constant": np.ones(len(at)), "lean": lean[at % len(lean)].astype(np.float64)}
+    columns |= {name: values.ravel()[at].astype(np.float64) for name, values in known.items()}
+    rows = np.stack(list(columns.values()), 1)
+    square = rows.T @ rows
+    square += np.diag(1e-4 * square.diagonal() + 1e-2)
+    return _rounded(columns, np.linalg.solve(square, rows.T @ wanted), [127] * len(columns))

@@ -1,0 +1,393 @@
+"""A decoder of tensor payloads written from formats/tensor.md alone, in integers; slow and simple.
+
+It shares no code with sccodec. Section numbers are those of the document.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from fractions import Fraction
+from math import isqrt
+
+import numpy as np
+
+
+def clamp(v, a, b):
+    return max(a, min(b, v))
+
+
+# -- 1. the file ----------------------------------------------------------------------------
+
+
+class Bytes:
+    def __init__(self, raw):
+        self.raw, self.at = raw, 0
+
+    def take(self, form, count=1):
+        form = f"<{count}{form}"
+        values = struct.unpack_from(form, self.raw, self.at)
+        self.at += struct.calcsize(form)
+        return list(values)
+
+    def one(self, form):
+        return self.take(form)[0]
+
+
+def tens(raw):
+    """[dict] of a TENS chunk."""
+    source, found = Bytes(raw), []
+    for _ in range(source.one("H")):
+        length = source.one("B")
+        name = bytes(source.take("B", length)).decode()
+        kind, coder, axes, channel_axis = source.take("B", 4)
+        scales, layers = source.one("I"), source.one("B")
+        tensor = {"name": name, "kind": kind, "coder": coder, "layers": []}
+        tensor["channel_axis"] = None if channel_axis == 255 else channel_axis
+        tensor["shape"] = source.take("Q", axes)
+        tensor["scales"] = source.take("B", scales)
+        for _ in range(layers):
+            form, n = source.one("B"), source.one("I")
+            values = source.take("d" if form & 2 else "f", 2 if form & 1 else n)
+            if form & 1:
+                low, high = map(np.float64, values)
+                values = [low if n == 1 else low + (high - low) * (i / (n - 1)) for i in range(n)]
+                values[-1] = high
+            tensor["layers"].append(values)
+        tensor["first"] = []
+        for coarse in tensor["layers"][:-1]:
+            children = source.take("I", len(coarse))
+            tensor["first"].append([sum(children[:n]) for n in range(len(children) + 1)])
+        found.append(tensor)
+    assert source.at == len(raw)
+    return found
+
+
+# -- 3. flags -------------------------------------------------------------------------------
+
+
+def probability(c):
+    d = min(c, 128 - c)
+    rarer = max(d * d // 2, 1)
+    return rarer if c <= 64 else 4096 - rarer
+
+
+def counts(c, k):
+    p, found = probability(c), []
+    for place in range(2**k):
+        o = place.bit_count()
+        share = Fraction(p**o * (4096 - p) ** (k - o), 2 ** (12 * k))
+        found.append(max(1, int(share * 2**24)))
+    found[0 if c <= 64 else -1] += 2**24 - sum(found)
+    return found
+
+
+class Flags:
+    def __init__(self, payload):
+        self.words, self.state = list(struct.unpack(f"<{len(payload) // 4}I", payload)), 0
+        self.refill()
+
+    def refill(self):
+        while self.words and self.state < 2**32:
+            self.state = self.state * 2**32 + self.words.pop()
+
+    def place(self, c, k):
+        low, begin, p = self.state % 2**24, 0, 0
+        table = counts(c, k)
+        while low >= begin + table[p]:
+            begin, p = begin + table[p], p + 1
+        self.state = (self.state >> 24) * table[p] + low - begin
+        if self.words and self.state < 2**32:
+            self.refill()
+        return p
+
+    def run(self, c, n):
+        found = []
+        while n:
+            k = min(n, 4)
+            place = self.place(c, k)
+            found += [place >> k - 1 - i & 1 for i in range(k)]
+            n -= k
+        return found
+
+    def round(self, contexts, codes):
+        order = sorted(range(len(contexts)), key=lambda n: contexts[n])
+        found = [0] * len(contexts)
+        for context in sorted(set(contexts)):
+            which = [n for n in order if contexts[n] == context]
+            for n, flag in zip(which, self.run(codes[context], len(which)), strict=True):
+                found[n] = flag
+        return found
+
+    def number(self, nibbles):
+        value = 0
+        for _ in range(nibbles):
+            value = 16 * value + self.place(64, 4)
+        return value
+
+
+# -- 4. planes ------------------------------------------------------------------------------
+
+HALVES = {"constant": (3, 2048), "mean": (2, 128), "beside": (2, 128), "corner": (2, 128)}
+HALVES |= {"like": (2, 128), "self": (2, 128)}
+TURNS = [(0, 0), (1, 1), (0, 1), (1, 0)]
+
+
+def nibbles(n):
+    return max(-(-n.bit_length() // 4), 1)
+
+
+def terms(turn, later, refined):
+    found = ["constant", "mean"]
+    found += ["beside"] * (refined or turn in (2, 3))
+    found += ["corner"] * (refined or turn in (1, 3))
+    return found + ["like"] * later + ["self"] * refined
+
+
+class Planes:
+    """One tile: `levels` (P, H, W) of its payload."""
+
+    def __init__(self, payload, shape, n, first=None, parents=None):
+        self.P, self.H, self.W = shape
+        self.N, self.first, self.parents = n, first, parents
+        self.refined = parents is not None
+        self.levels = np.zeros(shape, np.int64)
+        if not payload:
+            return
+        self.flags = Flags(payload)
+        self.front()
+        if self.active:
+            self.walk()
+        for p in range(self.P):
+            if p not in self.active:
+                for y in range(self.H):
+                    for x in range(self.W):
+                        below, above = self.span(p, y, x)
+                        magnitude = max(-below, -above, 0)
+                        up = magnitude <= above
+                        self.levels[p, y, x] = self.centre(p) + (magnitude if up else -magnitude)
+        assert not self.flags.words
+        assert self.flags.state == 0
+
+    def centre(self, p):
+        return self.centres[p if len(self.centres) > 1 else 0]
+
+    def span(self, p, y, x):
+        z = self.centre(p)
+        if not self.refined:
+            return z, self.N - 1 - z
+        n = int(self.parents[p, y, x])
+        return z - self.first[n], self.first[n + 1] - 1 - z
+
+    def front(self):
+        number = self.flags.number
+        self.grouped, self.coarse, self.shift, self.most, each = (number(1) for _ in range(5))
+        q = nibbles(self.N - 1)
+        self.centres = [number(q) for _ in range(self.P if each else 1)]
+        self.classes = [number(1) for _ in range(self.P)]
+        self.active = [p for p in range(self.P) if self.classes[p]]
+        A = len(self.active)
+        if not A:
+            return
+        if self.refined:
+            z = self.centres[0]
+            spans = [(z - a, b - 1 - z) for a, b in zip(self.first, self.first[1:], strict=False)]
+        else:
+            spans = [(self.centre(p), self.N - 1 - self.centre(p)) for p in self.active]
+        self.sided = any(min(span) > 0 for span in spans)
+        self.leans = [number(1) - 7 for _ in self.active] if self.sided else None
+        groups = 4 if self.grouped else 1
+        self.cuts = [A * g // groups for g in range(groups + 1)]
+        self.like = [0] * A
+        if self.grouped:
+            for a in range(self.cuts[1], A):
+                self.like[a] = number(nibbles(A - 1))
+        turns = [t for t in range(4) if self.rows(t) and self.columns(t)]
+        self.weights, self.side_weights = {}, {}
+        for later in (False, True)[: 1 + self.grouped]:
+            for turn in turns:
+                for name in terms(turn, later, self.refined):
+                    size, half = HALVES[name]
+                    self.weights[later, turn, name] = number(size) - half
+        if self.sided:
+            for turn in turns:
+                for name in self.side_terms(turn):
+                    self.side_weights[turn, name] = number(2) - 128
+        K0 = max((64 if self.refined else 32) >> self.coarse, 1)
+        sizes = [K0] + [max(K0 >> 2, 1)] * max(self.most - 1, 0) + [20] * self.sided
+        self.codes = [[number(2) for _ in range(size)] for size in sizes]
+
+    def side_terms(self, turn):
+        found = terms(turn, False, self.refined)
+        return ["constant", "lean"] + [name for name in found if name in ("beside", "corner")]
+
+    def rows(self, turn):
+        return range(TURNS[turn][0], self.H, 2)
+
+    def columns(self, turn):
+        return range(TURNS[turn][1], self.W, 2)
+
+    def near(self, table, a, y, x, corner):
+        steps = (
+            [(-1, -1), (-1, 1), (1, -1), (1, 1)] if corner else [(-1, 0), (1, 0), (0, -1), (0, 1)]
+        )
+        places = [(y + i, x + j) for i, j in steps]
+        return sum(table[a, i, j] for i, j in places if 0 <= i < self.H and 0 <= j < self.W)
+
+    def walk(self):
+        self.seen, self.lean = {}, {}
+        for a, p in enumerate(self.active):
+            for y in range(self.H):
+                for x in range(self.W):
+                    below, above = self.span(p, y, x) if self.refined else (0, 0)
+                    self.seen[a, y, x] = min(max(-below, -above, 0) >> self.shift, 15)
+                    self.lean[a, y, x] = clamp(max(-below, 0) - max(-above, 0), -3, 3)
+        for g, (begin, end) in enumerate(zip(self.cuts, self.cuts[1:], strict=False)):
+            for turn in range(4):
+                places = [
+                    (a, y, x)
+                    for y in self.rows(turn)
+                    for x in self.columns(turn)
+                    for a in range(begin, end)
+                ]
+                if places:
+                    self.round(places, turn, g > 0)
+
+    def context(self, place, turn, later):
+        a, y, x = place
+        values = {
+            "constant": 1,
+            "beside": self.near(self.seen, a, y, x, False),
+            "corner": self.near(self.seen, a, y, x, True),
+            "like": 2 * self.seen[self.like[a], y, x],
+            "self": 2 * self.seen[a, y, x],
+        }
+        total = 0
+        for name in terms(turn, later, self.refined):
+            weight = self.weights[later, turn, name]
+            if name == "mean":
+                total += weight * 4 * self.classes[self.active[a]] ** 2 >> 6
+            else:
+                total += weight * values[name]
+        assert -(2**15) <= total < 2**15
+        below, above = self.span(self.active[a], y, x)
+        return isqrt(2 * clamp(total, 0, 511)) + 32 * (max(-below, -above) > 0)
+
+    def round(self, places, turn, later):
+        spans = [self.span(self.active[a], y, x) for a, y, x in places]
+        lowest = [max(-below, -above, 0) for below, above in spans]
+        tops = [max(s) - low >> self.shift for s, low in zip(spans, lowest, strict=True)]
+        contexts = [self.context(place, turn, later) for place in places]
+        rest = [0] * len(places)
+        live = range(len(places))
+        for f in range(self.most):
+            live = [n for n in live if tops[n] > f]
+            here = [(contexts[n] >> (2 if f else 0)) >> self.coarse for n in live]
+            found = self.flags.round(here, self.codes[f])
+            for n, flag in zip(live, found, strict=True):
+                rest[n] += flag
+            live = [n for n, flag in zip(live, found, strict=True) if flag]
+        if self.most == 14:
+            self.long([n for n in live if tops[n] > 14], rest)
+        low = [0] * len(places)
+        if self.shift:
+            bits = self.flags.run(64, self.shift * len(places))
+            for n in range(len(places)):
+                for bit in bits[n * self.shift : (n + 1) * self.shift]:
+                    low[n] = 2 * low[n] + bit
+        magnitude = [a + (r << self.shift) + b for a, r, b in zip(lowest, rest, low, strict=True)]
+        assert all(m <= max(span) for m, span in zip(magnitude, spans, strict=True))
+        for (a, y, x), m in zip(places, magnitude, strict=True):
+            self.seen[a, y, x] = min(m >> self.shift, 15)
+        self.sides(places, spans, magnitude, turn)
+
+    def long(self, live, rest):
+        width = dict.fromkeys(live, 0)
+        growing = list(live)
+        for _ in range(24):
+            flags = self.flags.run(64, len(growing))
+            growing = [n for n, flag in zip(growing, flags, strict=True) if flag]
+            for n in growing:
+                width[n] += 1
+        for w in range(25):
+            which = [n for n in live if width[n] == w]
+            bits = self.flags.run(64, w * len(which))
+            for i, n in enumerate(which):
+                v = int("1" + "".join(map(str, bits[i * w : (i + 1) * w])), 2) - 1
+                rest[n] = 14 + v
+
+    def sides(self, places, spans, magnitude, turn):
+        down = {}
+        if self.sided:
+            open_ = [n for n, m in enumerate(magnitude) if 0 < m <= min(spans[n])]
+            contexts = []
+            for n in open_:
+                a, y, x = places[n]
+                values = {
+                    "constant": 1,
+                    "lean": self.leans[a],
+                    "beside": self.near(self.lean, a, y, x, False),
+                    "corner": self.near(self.lean, a, y, x, True),
+                }
+                total = 160
+                for name in self.side_terms(turn):
+                    total += self.side_weights[turn, name] * values[name]
+                contexts.append(clamp(total >> 4, 0, 19))
+            found = self.flags.round(contexts, self.codes[-1])
+            down = dict(zip(open_, found, strict=True))
+        for n, (a, y, x) in enumerate(places):
+            up = not down[n] if n in down else magnitude[n] <= spans[n][1]
+            offset = magnitude[n] if up else -magnitude[n]
+            self.lean[a, y, x] = clamp(offset, -3, 3)
+            p = self.active[a]
+            self.levels[p, y, x] = self.centre(p) + offset
+
+
+# -- 5. the unary coder ----------------------------------------------------------------------
+
+
+def unary(payload, shape, n, first=None, parents=None):
+    elements = int(np.prod(shape))
+    base, last = [0] * elements, [n - 1] * elements
+    if parents is not None:
+        base = [first[c] for c in parents.ravel()]
+        last = [first[c + 1] - 1 - first[c] for c in parents.ravel()]
+    contexts = [[32768, 2, 2] for _ in range(clamp(max(last), 1, 255))]
+    stream = iter(payload)
+    code, range_ = 0, 2**32 - 1
+    for _ in range(4):
+        code = 256 * code + next(stream, 0)
+    found = []
+    for e in range(elements):
+        level = 0
+        while level < last[e]:
+            context = contexts[min(level, len(contexts) - 1)]
+            p, r, t = context
+            bound = clamp((range_ >> 16) * p, 16, range_ - 16)
+            one = code < bound
+            if one:
+                range_ = bound
+                p += (65536 - p) >> r
+            else:
+                code, range_ = code - bound, range_ - bound
+                p -= p >> r
+            if r < 7:
+                t -= 1
+                if t == 0:
+                    r += 1
+                    t = 2**r
+            context[:] = p, r, t
+            while range_ < 2**24:
+                range_, code = range_ * 256, 256 * code + next(stream, 0)
+            if not one:
+                break
+            level += 1
+        found.append(base[e] + level)
+    return np.array(found).reshape(shape)
+
+
+# -- 6. the checksum of symbols --------------------------------------------------------------
+
+
+def checksum(levels, n):
+    return zlib.crc32(levels.astype("u1" if n <= 256 else "<i4").tobytes())

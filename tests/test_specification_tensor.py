@@ -1,0 +1,116 @@
+"""What formats/tensor.md says is what the program does."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import spec_tensor
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sccodec.codecs import tensor
+from sccodec.codecs.tensor import Settings
+from sccodec.container import from_bytes, layout
+from sccodec.container.tensors import QUANTISER, TENSOR
+from sccodec.entropy import flags, planes, unary
+
+PAGE = (Path(__file__).parents[1] / "formats/tensor.md").read_text()
+
+
+def levels_like(shape, count, seed, sided):
+    """Levels with what features have: planes of different means, and neighbours alike."""
+    random = np.random.default_rng(seed)
+    planes_, height, width = shape
+    rough = random.normal(size=(planes_, (height + 2) // 3, (width + 2) // 3))
+    smooth = np.repeat(np.repeat(rough, 3, 1), 3, 2)[:, :height, :width]
+    values = smooth + random.normal(size=(planes_, 1, 1)) + random.normal(size=shape) / 2
+    centre = (count - 1) / 2 if sided else -0.3
+    found = np.clip(np.rint(values * count / 5 + centre), 0, count - 1)
+    return found.astype(np.uint8 if count <= 256 else np.int32)
+
+
+CASES = [
+    ((3, 5, 7), 2, False),
+    ((40, 17, 16), 4, False),
+    ((5, 9, 8), 5, True),
+    ((20, 16, 17), 7, True),
+    ((2, 1, 30), 300, True),
+    ((1, 4, 4), 6000, False),
+    ((4, 3, 1), 40, True),
+]
+
+
+@pytest.mark.parametrize(("shape", "count", "sided"), CASES)
+def test_a_decoder_written_from_the_specification_reads_planes(shape, count, sided):
+    levels = levels_like(shape, count, seed=count, sided=sided)
+    levels[shape[0] // 2] = 0
+    payload = planes.encode(levels, count)
+    again = spec_tensor.Planes(payload, shape, count)
+    np.testing.assert_array_equal(again.levels, levels)
+
+
+@pytest.mark.parametrize(("shape", "count", "sided"), CASES[1:])
+def test_and_finer_layers_on_coarser_ones(shape, count, sided):
+    levels = levels_like(shape, count, seed=7, sided=sided)
+    first = np.array([0, 1, count // 2 + 1, count])
+    parents = (np.searchsorted(first, levels, side="right") - 1).astype(np.uint8)
+    payload = planes.encode(levels, count, first, parents)
+    again = spec_tensor.Planes(payload, shape, count, first.tolist(), parents)
+    np.testing.assert_array_equal(again.levels, levels)
+    payload = unary.encode(levels, count, first, parents)
+    again = spec_tensor.unary(payload, shape, count, first.tolist(), parents)
+    np.testing.assert_array_equal(again, levels)
+
+
+@given(seed=st.integers(0, 999), count=st.integers(2, 12), sided=st.booleans())
+@settings(max_examples=15, deadline=None)
+def test_small_tiles_of_any_kind(seed, count, sided):
+    shape = tuple(np.random.default_rng(seed).integers(1, 8, 3).tolist())
+    levels = levels_like(shape, count, seed, sided)
+    payload = planes.encode(levels, count)
+    np.testing.assert_array_equal(spec_tensor.Planes(payload, shape, count).levels, levels)
+    payload = unary.encode(levels, count)
+    np.testing.assert_array_equal(spec_tensor.unary(payload, shape, count), levels)
+
+
+@pytest.mark.parametrize("coder", ["context", "unary"])
+def test_a_whole_file(coder):
+    values = np.abs(levels_like((6, 9, 10), 50, 3, True).astype(np.float32) - 25)
+    data = tensor.encode({"x": values}, Settings(levels=(2, 4), coder=coder, channelwise=True))
+    reader = from_bytes(data)
+    (entry,) = spec_tensor.tens(reader.metadata["TENS"])
+    below, first = None, None
+    for n, layer in enumerate(entry["layers"]):
+        payload, count = reader.payload(n, 0), len(layer)
+        if coder == "unary":
+            below = spec_tensor.unary(payload, (6, 9, 10), count, first, below)
+        else:
+            below = spec_tensor.Planes(payload, (6, 9, 10), count, first, below).levels
+        assert spec_tensor.checksum(below, count) == reader.tiles[n][0].symbols
+        first = entry["first"][n] if n < len(entry["first"]) else None
+    scale = np.array([(16 + s % 16) / 32 / 2 ** (s // 16) for s in entry["scales"]])
+    wanted = (np.array(layer)[below] * scale[:, None, None]).astype(np.float32)
+    (found,), _ = tensor.decode(data)
+    np.testing.assert_array_equal(found.values, wanted)
+
+
+def test_probabilities_and_counts_are_those_of_the_specification():
+    assert [spec_tensor.probability(c) for c in range(128)] == flags.PROBABILITY.tolist()
+    for code in (0, 1, 7, 64, 65, 127):
+        for k in (1, 2, 3, 4):
+            assert spec_tensor.counts(code, k) == flags.counts_of(code, k).tolist()
+
+
+def test_fields_of_the_chunk_are_documented_in_their_order():
+    block = re.search(r"```\n(count.*?)```", PAGE, re.DOTALL)[1]
+    names = re.findall(r"^ +(\w+) +(?:u8|u16|u32|u64|text|f32)", block, re.MULTILINE)
+    assert names == [*TENSOR.names, "shape", "scale", *QUANTISER.names, "value", "children"]
+
+
+def test_a_file_of_tensors_is_a_sound_container():
+    data = tensor.encode(np.ones((3, 4), np.float32))
+    header = from_bytes(data).header
+    assert (header.width, header.height, header.channels, header.frames) == (12, 1, 1, 1)
+    assert header.modality == 2
+    assert layout.pack_header(header)
