@@ -50,6 +50,7 @@ def encode(
     roi: Interest | tuple[int, int, int, int] | None = None,
     metadata: str = "all",
     jobs: int = 1,
+    effort: int = 5,
 ) -> bytes:
     """A picture -> the bytes of an .scc file.
 
@@ -57,7 +58,8 @@ def encode(
     At most one of quality (0..100, default 50), rate (bits per pixel of the whole file),
     max_bytes (never exceeded) and step (index 0..511; 32 more double the step).
     tile: pixels a side, a multiple of 64. roi: x, y, w, h in pixels, or an `Interest`.
-    metadata: "all", "none" or a list such as "icc,exif". jobs: threads.
+    effort: 1 (fastest) to 9; decoding never gets slower. jobs: threads.
+    metadata: "all", "none" or a list such as "icc,exif".
     Raises BadRequest, NotOurFile, Damaged, LimitExceeded, WrongModel.
     """
     from sccodec.codecs import image
@@ -65,7 +67,9 @@ def encode(
 
     if isinstance(roi, tuple):
         roi = image.Interest(roi)
-    settings = image.Settings(quality, rate, max_bytes, step, tile, roi, metadata, jobs)
+    settings = image.Settings(
+        quality, rate, max_bytes, step, tile, roi, metadata, jobs, effort=effort
+    )
     return image.encode(_picture(source), settings, find(profile))
 
 
