@@ -23,6 +23,7 @@ from sccodec.profiles.registry import DEFAULT, Model, find
 from sccodec.transform.graphs import HYPER, LATENT, analyse
 
 DEFAULT_QUALITY = 50.0
+DEFAULT_EFFORT = 5
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Settings:
     metadata: str = "all"
     jobs: int = 1
     limits: Limits | None = None  # default: those of the environment
+    effort: int = DEFAULT_EFFORT  # 1..9; decoding never gets slower
 
     def __post_init__(self):
         given = [
@@ -60,6 +62,8 @@ class Settings:
             raise BadRequest(f"a rate of {self.rate} bits per pixel makes no sense")
         if self.step is not None and not 0 <= self.step < STEPS:
             raise BadRequest(f"step index {self.step} is not within 0..{STEPS - 1}")
+        if not 1 <= self.effort <= 9:
+            raise BadRequest(f"effort {self.effort} is not within 1..9")
 
 
 DEFAULTS = Settings()
@@ -95,7 +99,7 @@ def encode(
         up_to(picture.width, HYPER),
     )
     offsets, skipped = _interest(settings.interest, grid)
-    coder = TileCoder(model, grid, latents, offsets, skipped)
+    coder = TileCoder(model, grid, latents, offsets, skipped, settings.effort)
     step = _choose_step(coder, overhead, settings, picture)
     while True:
         data = _write(frame, coder, step, settings.jobs, picture, progress, limits)

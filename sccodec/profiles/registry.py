@@ -41,6 +41,9 @@ class LayerPlan:
     needs: tuple[int, ...]  # layers that must be decoded first; the prior sees all of them
     head: str  # synthesis graph that gives pixels from all layers up to this one
     halo: int  # its receptive field, in latents on each side
+    # For the encoder alone: what a squared error of one step is worth in bits, in each round
+    # of latents; None if the layer's symbols can only be the nearest.
+    worth: tuple[float, ...] | None = None
 
 
 class Model:
@@ -62,7 +65,7 @@ class Model:
             self.about["analysis"], self.about["steps"], self.about["tables"]  # all are needed
             self.profile: str = self.about["profile"]
             self.layers = tuple(
-                LayerPlan(**{**layer, "needs": tuple(layer["needs"])})
+                LayerPlan(**{k: tuple(v) if isinstance(v, list) else v for k, v in layer.items()})
                 for layer in self.about["layers"]
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
