@@ -60,7 +60,7 @@ def test_the_shipped_vectors_are_of_the_shipped_model():
 
 def test_networks_that_round_otherwise(vectors, fresh, monkeypatch):
     settle = fixed.settle
-    monkeypatch.setattr(fixed, "settle", lambda total, leaky: settle(total + 2.0**-9, leaky))
+    monkeypatch.setattr(fixed, "settle", lambda total, leaky: settle(total + 2**11, leaky))
     assert differing(vectors) == {"networks", "symbols of a file", "pixels of a file"}
 
 

@@ -29,7 +29,8 @@ from sccodec.latents import quantize
 from sccodec.profiles.registry import find
 
 TESTS = Path(__file__).parents[1]
-SECONDS = 20  # a case that takes longer is a finding
+SECONDS = 20  # of processor time; a case that takes more is a finding
+HANGS = 600  # seconds of the clock after which a case that waits for something is one too
 MEMORY = 6 << 30  # bytes of address space
 LIMITS = Limits(max_pixels=1 << 20)  # so that a slow case is a fault, not a large picture
 HEAD = struct.Struct("<4sBI")
@@ -227,9 +228,8 @@ def run(
         data = mutate(original, originals, draw)
         if draw.random() < 0.5:
             data = signed(data)
-        previous = signal.signal(signal.SIGALRM, _too_slow)
-        signal.alarm(SECONDS)
         try:
+            _watch(SECONDS, HANGS)
             verdict = exercise(data, original, draw, outcome.targets)
         except BaseException as error:
             verdict = "FINDING"
@@ -241,15 +241,24 @@ def run(
             if isinstance(error, KeyboardInterrupt):
                 break
         finally:
-            signal.alarm(0)
-            signal.signal(signal.SIGALRM, previous)
+            _watch(0, 0)
         outcome.verdicts[verdict] += 1
         count += 1
     return outcome
 
 
+def _watch(processor: int, clock: int) -> None:
+    """Raises TooSlowError in so many seconds of either kind; 0 for never."""
+    for kind, number, seconds in (
+        (signal.ITIMER_PROF, signal.SIGPROF, processor),
+        (signal.ITIMER_REAL, signal.SIGALRM, clock),
+    ):
+        signal.signal(number, _too_slow if seconds else signal.SIG_IGN)
+        signal.setitimer(kind, seconds)
+
+
 def _too_slow(*_):
-    raise TooSlowError(f"more than {SECONDS} s")
+    raise TooSlowError(f"more than {SECONDS} s of work, or {HANGS} s of waiting")
 
 
 def main() -> None:

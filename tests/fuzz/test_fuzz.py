@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.fuzz import fuzz
 
 TARGETS = {"parse", "info", "verify", "extract", "join", "decode", "entropy decode"}
@@ -17,11 +19,20 @@ def test_mutants_are_refused_or_read_and_nothing_else():
         assert 0 < outcome.targets.refused[target] < outcome.targets.calls[target], target
 
 
-def test_a_finding_is_noticed(monkeypatch):
-    def faulty(*_):
-        raise IndexError("not ours")
+def faulty(*_):
+    raise IndexError("not ours")
 
-    monkeypatch.setattr(fuzz, "exercise", faulty)
-    outcome = fuzz.run(fuzz.seeds(), cases=2, minutes=None, seed=5, out=None)
+
+def endless(*_):
+    while True:
+        pass
+
+
+@pytest.mark.parametrize(("reader", "words"), [(faulty, "IndexError"), (endless, "TooSlow")])
+def test_a_finding_is_noticed(monkeypatch, tmp_path, reader, words):
+    monkeypatch.setattr(fuzz, "exercise", reader)
+    monkeypatch.setattr(fuzz, "SECONDS", 0.05)
+    outcome = fuzz.run(fuzz.seeds(), cases=2, minutes=None, seed=5, out=tmp_path)
     assert outcome.verdicts == {"FINDING": 2}
-    assert "IndexError" in outcome.findings[0]
+    assert words in outcome.findings[0]
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".scc", ".scc", ".txt", ".txt"]
