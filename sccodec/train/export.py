@@ -19,7 +19,7 @@ from sccodec.errors import CodecError
 from sccodec.latents import quantize
 from sccodec.latents.prior import OFFSET_BITS, OFFSET_EVERY
 from sccodec.latents.quantize import Analysed
-from sccodec.profiles.registry import FORMAT, Model
+from sccodec.profiles.registry import DIGEST, FORMAT, Model
 from sccodec.train import onnx_graphs
 from sccodec.train.data import Crops
 from sccodec.train.model import PictureModel, save_weights
@@ -172,7 +172,9 @@ def export(
         "trained": trained,
     }
     (folder / "model.json").write_text(json.dumps(about, indent=1) + "\n")
-    return Model(folder)
+    exported = Model(folder)
+    (folder / DIGEST).write_text(f"{exported.digest}\n")
+    return exported
 
 
 @torch.no_grad()
