@@ -139,8 +139,9 @@ def test_metadata_in_and_out(tmp_path, format, orientation):
         options["pnginfo"] = info
     else:
         options["xmp"] = XMP
-    if format == "TIFF":
-        options["tiffinfo"] = {700: XMP}
+    if format == "TIFF":  # tags like all others
+        options["tiffinfo"] = {0x0112: orientation, 0x010F: "a maker", 700: XMP}
+        del options["exif"]
     given = saved(pil(RGB), format, **options, **LOSSLESS.get(format, {}))
     there, out = tmp_path / "photo.scc", tmp_path / f"out.{format.lower()}"
     assert run("encode", "-", *TINY, "-o", there, stdin=given).code == 0

@@ -16,8 +16,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 import sccodec
-from sccodec.codecs import image
+from sccodec.codecs import image, tensor
 from sccodec.codecs.tiles import Grid
 from sccodec.codecs.verify import verify
 from sccodec.container import Limits, extract, from_bytes, join
@@ -152,11 +154,15 @@ def exercise(data: bytes, original: bytes, draw: random.Random, targets: Targets
         met.append(targets.call("join", join, parts, io.BytesIO()))
         others = [*parts, from_bytes(original)]
         met.append(targets.call("join", join, others, io.BytesIO()))
+    target, decode = "decode picture", image.decode
+    if reader.header.modality == 2:
+        target, decode = "decode tensors", tensor.decode
     for layer in reader.header.layers:
-        met.append(targets.call("decode", image.decode, reader, layer.name, allow_partial=True))
-    met.append(targets.call("decode", image.decode, reader))
-    met.append(targets.call("decode", image.decode, reader, box=_box(reader, draw)))
-    _entropy(data, reader, draw, targets)
+        met.append(targets.call(target, decode, reader, layer.name, allow_partial=True))
+    met.append(targets.call(target, decode, reader))
+    if decode is image.decode:
+        met.append(targets.call("decode region", decode, reader, box=_box(reader, draw)))
+        _entropy(data, reader, draw, targets)
     words = sorted({type(word).__name__ for word in met if isinstance(word, CodecError)})
     return "opened: " + (", ".join(words) or "all is well")
 
@@ -205,13 +211,29 @@ class Outcome:
 
 
 def seeds() -> list[bytes]:
-    """The golden files, as often as the sound vectors together: those have no pictures in them."""
+    """Sound files: vectors, which have no pictures in them, and as many pictures and tensors."""
     golden = [path.read_bytes() for path in sorted((TESTS / "golden").glob("*.scc"))]
+    golden += tensor_files()
     sound = sorted((TESTS.parent / "formats" / "vectors").glob("ok_*.vector"))
     vectors = [path.read_bytes().split(b"\n\n", 1)[1] for path in sound]
     if not golden or not vectors:
         raise FileNotFoundError("golden files or vectors are missing from this checkout")
     return golden * (len(vectors) // len(golden) + 1) + vectors
+
+
+def tensor_files() -> list[bytes]:
+    """Two tensors in one file, by each of the two coders, in layers and in small tiles."""
+    draw = np.random.default_rng(3)
+    features = np.maximum(draw.normal(0, 1, (6, 9, 11)), 0).astype(np.float32)
+    given = {"features": features, "logits": draw.normal(3, 2, 40).astype(np.float32)}
+    return [
+        tensor.encode(given, tensor.Settings(levels=levels, coder=coder, tile=tile))
+        for levels, coder, tile in (
+            (4, "context", 64),
+            ((2, 8), "context", 1024),
+            (5, "unary", 256),
+        )
+    ]
 
 
 def run(

@@ -6,7 +6,10 @@ import pytest
 
 from tests.fuzz import fuzz
 
-TARGETS = {"parse", "info", "verify", "extract", "join", "decode", "entropy decode"}
+TARGETS = {
+    *("parse", "info", "verify", "extract", "join", "entropy decode"),
+    *("decode picture", "decode region", "decode tensors"),
+}
 
 
 def test_mutants_are_refused_or_read_and_nothing_else():

@@ -118,7 +118,8 @@ def test_the_orientation_of_what_is_written_is_applied_once(tmp_path):
     found = iio.immeta(path)
     assert (found["exif"], found["dpi"]) == (EXIF, (150, 300))
     upright = np.ascontiguousarray(pixels[::-1].swapaxes(0, 1))
-    assert sccodec.encode(upright, profile="tiny-1", metadata="none")[-40:] in path.read_bytes()
+    again = sccodec.decode(sccodec.encode(upright, profile="tiny-1"))
+    np.testing.assert_array_equal(iio.imread(path), again)
 
 
 def test_options_of_writing(tmp_path):
