@@ -33,6 +33,8 @@ __all__ = ["DEFAULTS", "Report", "Settings", "append", "decode", "encode", "open
 MODEL = "tensor-1"
 # Nothing is learned: the digest is that of the probabilities that the format fixes.
 DIGEST = hashlib.sha256(PROBABILITY.astype("<u2").tobytes()).digest()[:8]
+RATE_TOLERANCE = 0.02
+WORDS = 128  # bits: payloads are whole words, so tiny tensors cannot be nearer to a rate
 SHRINKS = 12  # times that a file longer than asked for is made again
 MOST_TILES = 65535  # of a file: tile_columns has 16 bits
 
@@ -102,8 +104,8 @@ def append(
     if twins:
         raise BadRequest(f"{reader.name} holds a tensor {min(twins)!r} already")
     total = reader.header.total_layers
-    if settings.layers is None and len(settings.counts) < 2:
-        settings = replace(settings, layers=None)
+    if settings.layer_count > total:
+        raise BadRequest(f"{settings.layer_count} layers, {reader.name} has {total}")
     works = _works(added, replace(settings, tile=reader.header.tile_size), progress)
     return _write(out, works, settings, reader, present, total)
 
@@ -186,8 +188,16 @@ def design_for(
         described = len(tensors.pack([work.entry(settings.coder)])) - 2
         return 8 * (work.payload_bytes + described) / tensor.values.size
 
-    family = designs.Family(stats, grid, settings)
-    return designs.search(wanted, family, bits_of, within=settings.max_bytes is not None)
+    found = designs.search(wanted, stats, grid, settings, bits_of)
+    near = max(RATE_TOLERANCE * wanted, WORDS / tensor.values.size)
+    if settings.rate is not None and abs(found.bits - wanted) > near:
+        bits = found.bits + 8 * overhead / tensor.values.size
+        raise BadRequest(
+            f"{settings.rate} bits per element are out of reach for the tensor {tensor.name!r}; "
+            f"the nearest are {bits:.4f}",
+            hint="--max-abs-error and --levels are not bound to a rate",
+        )
+    return found.design
 
 
 def _overhead(grid: Grid, files: int, settings: Settings) -> float:

@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,7 +32,7 @@ LINEAR = 0.1  # share of the energy below 0 from which on there is no rectifier
 LAGRANGIAN = 0.1  # of entropy-constrained designs without a rate, in squared step sizes
 COUNTS = (2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024)
 CLOSE = 0.005  # of a rate: near enough to stop searching
-TRIES = 8
+TRIES = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +78,7 @@ class Statistics:
     squares: float = 0.0
     below: float = 0.0  # sum of squares of what is negative
     drawn: list[np.ndarray] = field(default_factory=list)
+    drawn_channels: list[np.ndarray] = field(default_factory=list)  # of each, if channels are
     channels: np.ndarray | None = None  # (3, C): elements, sums, sums of squares
 
     @property
@@ -166,20 +168,36 @@ def gather(tensor: Tensor, settings: Settings, into: Statistics | None = None) -
             found.below += _energy(np.minimum(wide, 0))
         found.drawn.append(flat[:: stride | 1].copy())
         if found.channels is not None:
-            _add_channels(found.channels, grid, part, values)
+            channel = _add_channels(found.channels, grid, part, values)
+            found.drawn_channels.append(np.repeat(channel, values[0].size)[:: stride | 1])
     return found
+
+
+def summary(values: np.ndarray) -> Statistics:
+    """The statistics of a few values."""
+    return Statistics(
+        elements=values.size,
+        low=values.min(),
+        high=values.max(),
+        total=float(values.sum()),
+        squares=_energy(values),
+        below=_energy(np.minimum(values, 0)),
+        drawn=[values],
+    )
 
 
 def _energy(values: np.ndarray) -> float:
     return float(np.square(values, dtype=np.float64).sum())
 
 
-def _add_channels(sums: np.ndarray, grid: Grid, part, values: np.ndarray) -> None:
+def _add_channels(sums: np.ndarray, grid: Grid, part, values: np.ndarray) -> np.ndarray:
+    """Adds a part to the sums of its channels, and returns the channel of each of its planes."""
     channel = np.arange(part.planes.start, part.planes.stop) % grid.channels
     flat = values.reshape(len(values), -1).astype(np.float64)
     np.add.at(sums[0], channel, flat.shape[1])
     np.add.at(sums[1], channel, flat.sum(1))
     np.add.at(sums[2], channel, np.square(flat).sum(1))
+    return channel
 
 
 # -- clipping --------------------------------------------------------------------------------
@@ -193,10 +211,8 @@ class Range:
     centre: float = 0.0
 
     def scaled(self, count: int, factor: float) -> tuple[float, float]:
-        low, high = self.limits(count)
-        return self.centre + factor * (low - self.centre), self.centre + factor * (
-            high - self.centre
-        )
+        low, high = (factor * (limit - self.centre) for limit in self.limits(count))
+        return self.centre + low, self.centre + high
 
 
 def clipping(stats: Statistics, settings: Settings) -> Range:
@@ -230,6 +246,18 @@ def clipping(stats: Statistics, settings: Settings) -> Range:
     return Range(limits, stats.mean)
 
 
+def by_channel(stats: Statistics, settings: Settings) -> tuple[Statistics, bytes]:
+    """What is quantised: all as it is, or each channel divided by its scale; and the scales."""
+    if not settings.channelwise or stats.channels is None or stats.channels.shape[1] < 2:
+        return stats, b""
+    scales = channel_scales(stats, settings)
+    if not scales:
+        return stats, b""
+    factors = scale_of(np.frombuffer(scales, np.uint8))
+    values = np.concatenate(stats.drawn) / factors[np.concatenate(stats.drawn_channels)]
+    return summary(values), scales
+
+
 def channel_scales(stats: Statistics, settings: Settings) -> bytes:
     """For each channel its own clipping range over the widest one, as the settings put it."""
     wanted = np.array([_reach(stats, settings, *sums) for sums in stats.channels.T])
@@ -260,8 +288,11 @@ def plain(stats: Statistics, grid: Grid, settings: Settings, kind: str) -> Desig
         return Design(Embedded((Quantiser.uniform(value, value, 1),)), axis)
     if settings.max_abs_error is not None:
         return bounded(stats, grid, settings, settings.max_abs_error, kind)
+    stats, scales = by_channel(stats, settings)
+    range_ = clipping(stats, settings)
     counts = settings.counts or (DEFAULT_LEVELS,)
-    return _of_range(stats, axis, settings, counts, 1.0, LAGRANGIAN)
+    embedded = _of_range(stats, settings, counts, range_, 1.0, LAGRANGIAN)
+    return Design(embedded, axis, scales)
 
 
 def bounded(stats: Statistics, grid: Grid, settings: Settings, error: float, kind: str) -> Design:
@@ -285,34 +316,27 @@ def bounded(stats: Statistics, grid: Grid, settings: Settings, error: float, kin
 
 def _of_range(
     stats: Statistics,
-    axis: int | None,
     settings: Settings,
     counts: tuple[int, ...],
+    range_: Range,
     factor: float,
     weight: float,
-    range_: Range | None = None,
-) -> Design:
-    """The design with these numbers of levels, its range scaled, and a Lagrangian per step²."""
-    scales, sample = b"", stats.sample
-    if settings.channelwise and stats.channels is not None and stats.channels.shape[1] > 1:
-        scales = channel_scales(stats, settings)
-    range_ = range_ or clipping(stats, settings)
+) -> Embedded:
+    """Quantisers with these numbers of levels in a range, scaled, and a Lagrangian per step²."""
     low, high = range_.scaled(counts[-1], factor)
     if not high > low:
         low, high = float(stats.low), float(stats.high)
-    if scales:
-        low, high = low * 32 / 31, high * 32 / 31
     low, high = float(np.float32(low)), float(np.float32(high))
     if settings.kind == "uniform":
         if len(counts) > 1:
-            return Design(embedded_uniform(low, high, counts), axis, scales)
+            return embedded_uniform(low, high, counts)
         fine = Quantiser.uniform(low, high, counts[0])
     else:
         step = (high - low) / (counts[-1] - 1)
-        fine = entropy_constrained(sample, low, high, counts[-1], weight * step**2)
+        fine = entropy_constrained(stats.sample, low, high, counts[-1], weight * step**2)
         levels = fine.levels.astype(np.float32).astype(np.float64)
         fine = Quantiser(levels, fine.thresholds)
-    return Design(_layered(fine, stats, settings, counts), axis, scales)
+    return _layered(fine, stats, settings, counts)
 
 
 def _layered(fine: Quantiser, stats: Statistics, settings: Settings, counts) -> Embedded:
@@ -352,8 +376,9 @@ class Family:
     """
 
     def __init__(self, stats: Statistics, grid: Grid, settings: Settings):
-        self._stats, self._axis, self._settings = stats, grid.channel_axis, settings
-        self._range = clipping(stats, settings)
+        self._stats, self._scales = by_channel(stats, settings)
+        self._axis, self._settings = grid.channel_axis, settings
+        self._range = clipping(self._stats, settings)
         self._curves: dict[int, tuple[np.ndarray, ...]] = {}
 
     def at(self, bits: float) -> Design:
@@ -371,54 +396,75 @@ class Family:
                 best, least = (count, float(np.interp(bits, entropies, knobs))), error
             if worse == 2:
                 break
-        return self._design(*best, self._settings)
+        return Design(self._quantisers(*best, self._settings), self._axis, self._scales)
 
     def _curve(self, count: int) -> tuple[np.ndarray, ...]:
         """(knobs, entropies, errors) of this many levels, entropies ascending."""
         if count not in self._curves:
-            one = replace(self._settings, layers=None, channelwise=False)
+            one = replace(self._settings, layers=None)
             sample, rows = self._stats.sample, []
             for knob in KNOBS[self._settings.kind]:
-                made = self._design(count, float(knob), one).embedded.finest
+                made = self._quantisers(count, float(knob), one).finest
                 rows.append((knob, sample.entropy(made), sample.error(made)))
             knobs, entropies, errors = np.array(rows[::-1]).T
             self._curves[count] = knobs, np.maximum.accumulate(entropies), errors
         return self._curves[count]
 
-    def _design(self, count: int, knob: float, settings: Settings) -> Design:
+    def _quantisers(self, count: int, knob: float, settings: Settings) -> Embedded:
         uniform = settings.kind == "uniform"
         factor, weight = (math.exp(knob), 0.0) if uniform else (1.0, math.exp(knob))
         settings = replace(settings, levels=None)
-        return _of_range(self._stats, self._axis, settings, (count,), factor, weight, self._range)
+        return _of_range(self._stats, settings, (count,), self._range, factor, weight)
+
+
+class Found(NamedTuple):
+    """A design, and the bits per element that it was coded with."""
+
+    design: Design
+    bits: float
 
 
 def search(
     wanted: float,
-    family: Family,
+    stats: Statistics,
+    grid: Grid,
+    settings: Settings,
     bits_of: Callable[[Design], float],
-    *,
-    within: bool = False,
-) -> Design:
+) -> Found:
     """The design whose coded size comes nearest to `wanted` bits per element.
 
-    bits_of codes with a design and tells the bits per element, side information and all. With
-    `within`, the largest that was found not above `wanted`. The coded size is nearly
-    proportional to the entropy without contexts, so a few tries are enough.
+    bits_of codes with a design and tells the bits per element, side information and all. For
+    max_bytes nothing above `wanted` is taken as long as something below was found. Where
+    entropy-constrained levels leave a gap and none were asked for, uniform ones are tried too.
     """
-    tried = []
+    within = settings.max_bytes is not None
+    found = _nearest(wanted, Family(stats, grid, settings), bits_of, within)
+    if settings.quantiser is None and abs(found.bits / wanted - 1) > 4 * CLOSE:
+        family = Family(stats, grid, replace(settings, quantiser="uniform"))
+        other = _nearest(wanted, family, bits_of, within)
+        return min(found, other, key=lambda one: _miss(one.bits, wanted, within))
+    return found
+
+
+def _miss(bits: float, wanted: float, within: bool) -> float:
+    over = bits > wanted and within
+    return abs(bits - wanted) + (1e6 if over else 0)
+
+
+def _nearest(wanted: float, family: Family, bits_of, within: bool) -> Found:
+    """The coded size is nearly proportional to the entropy, so a few tries are enough."""
+    tried: list[Found] = []
     low, high = 0.0, math.inf  # entropies that are known to be too small and too large
-    entropy = wanted
+    aim = wanted * (1 - CLOSE if within else 1)
+    entropy = aim
     for _ in range(TRIES):
         design = family.at(entropy)
-        got = bits_of(design)
-        tried.append((abs(got - wanted) if got <= wanted or not within else math.inf, design))
-        if got <= wanted and (not within or got >= wanted * (1 - 2 * CLOSE)):
-            if abs(got / wanted - 1) < 2 * CLOSE:
-                return design
-        elif not within and abs(got / wanted - 1) < CLOSE:
-            return design
-        low, high = (entropy, high) if got < wanted else (low, entropy)
-        entropy *= wanted * (1 - CLOSE if within else 1) / got
+        tried.append(Found(design, bits_of(design)))
+        bits = tried[-1].bits
+        if _miss(bits, wanted, within) < 2 * CLOSE * wanted:
+            break
+        low, high = (entropy, high) if bits < wanted else (low, entropy)
+        entropy *= aim / bits
         if not low < entropy < high:
             entropy = (low + high) / 2 if math.isfinite(high) else 2 * low
-    return min(tried, key=lambda pair: pair[0])[1]
+    return min(tried, key=lambda one: _miss(one.bits, wanted, within))

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
@@ -227,7 +227,7 @@ def write(tensors: Iterable[Tensor], out: BinaryIO, format: str) -> list[str]:
         if tensor.kind == "bfloat16":
             notes.append(f"{tensor.name or 'the tensor'}: bfloat16 written as float32")
     if format == "npz":
-        np.savez(out, **{tensor.name or "arr_0": tensor.array() for tensor in tensors})
+        _write_npz(tensors, out)
         return notes
     if len(tensors) != 1:
         raise BadRequest(
@@ -236,6 +236,15 @@ def write(tensors: Iterable[Tensor], out: BinaryIO, format: str) -> list[str]:
         )
     np.save(out, tensors[0].array(), allow_pickle=False)
     return notes
+
+
+def _write_npz(tensors: list[Tensor], out: BinaryIO) -> None:
+    """As numpy.savez does, which takes no tensor of the name "file"."""
+    with ZipFile(out, "w") as archive:
+        for tensor in tensors:
+            name = f"{tensor.name or 'arr_0'}.npy"
+            with archive.open(name, "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, tensor.array(), allow_pickle=False)
 
 
 def _write_safetensors(tensors: list[Tensor], out: BinaryIO) -> None:
