@@ -15,7 +15,7 @@ import zlib
 from pathlib import Path
 
 import sccodec
-from sccodec.codecs import image
+from sccodec.codecs import image, tensor
 from sccodec.container import Limits, extract, from_bytes, join
 from sccodec.container.describe import describe
 from sccodec.errors import CodecError
@@ -113,8 +113,9 @@ def exercise(data: bytes) -> str:
     describe(reader)
     reader.check()
     layers = reader.header.layers
-    refusals = [_refusal(image.decode, reader, layer.name, allow_partial=True) for layer in layers]
-    refusals.append(_refusal(image.decode, reader))
+    decode = tensor.decode if reader.header.modality == 2 else image.decode
+    refusals = [_refusal(decode, reader, layer.name, allow_partial=True) for layer in layers]
+    refusals.append(_refusal(decode, reader))
     refusals.append(_refusal(_take_apart, reader))
     refusals.append(_refusal(from_bytes, data, limits=LIMITS))
     return "opened: " + ", ".join(sorted({word for word in refusals if word}) or ["all is well"])
