@@ -1,6 +1,7 @@
 """Tensors to .scc files and back: bounds that hold, layers that nest, damage that is found."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from sccodec.codecs.calibration import Calibration, calibrate
 from sccodec.codecs.tensor import Settings
 from sccodec.codecs.verify import verify
 from sccodec.container import extract, from_bytes, layout, to_bytes
+from sccodec.entropy import coder
 from sccodec.errors import BadRequest, Damaged, LimitExceeded, Mismatch, WrongModel
 from sccodec.media.tensor import Tensor, from_array, narrowed, widened
 
@@ -434,6 +436,18 @@ def test_memory_is_bounded_by_tiles(tmp_path):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 3 << 20
+
+
+def test_the_golden_file_decodes_as_it_always_did(monkeypatch):
+    golden = Path(__file__).parents[1] / "golden"
+    with np.load(golden / "tensors.npz") as wanted:
+        assert list(wanted) == ["relu", "both", "int"]
+        for plain in (False, True):
+            if plain:  # as on a machine without constriction
+                monkeypatch.setattr(coder, "AnsCoder", None)
+            for name, array in sccodec.decode(golden / "tensors.scc").items():
+                np.testing.assert_array_equal(array, wanted[name])
+                assert array.dtype == wanted[name].dtype
 
 
 # -- damage ------------------------------------------------------------------------------------
