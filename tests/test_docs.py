@@ -10,9 +10,11 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import click
 import pytest
 from PIL import Image
 
@@ -26,16 +28,18 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 assert len(PAGES) >= 6, "pages are missing from this checkout"
 
 NOT_RUN = re.compile(r"<!-- not run: (.+) -->\n\Z")
+NEEDS = re.compile(r"<!-- needs: (.+) -->\n\Z")
 
 
 class Example(NamedTuple):
-    """A fenced block of a page: its language, its text, and why it is not run, if it is not."""
+    """A fenced block of a page: its language, its text, why it is not run, and what it needs."""
 
     page: Path
     line: int
     language: str
     text: str
     not_run: str | None
+    needs: tuple[str, ...]  # packages without which it is left out
 
     def __str__(self) -> str:
         return f"{self.page.name}:{self.line}"
@@ -44,9 +48,11 @@ class Example(NamedTuple):
 def examples(page: Path) -> list[Example]:
     text, found = page.read_text(), []
     for match in re.finditer(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
-        before = NOT_RUN.search(text[: match.start()])
-        line = text.count("\n", 0, match.start()) + 1
-        found.append(Example(page, line, match[1], match[2], before and before[1]))
+        before = text[: match.start()]
+        reason, packages = NOT_RUN.search(before), NEEDS.search(before)
+        needs = tuple(packages[1].split()) if packages else ()
+        line = before.count("\n") + 1
+        found.append(Example(page, line, match[1], match[2], reason and reason[1], needs))
     return found
 
 
@@ -91,19 +97,36 @@ def shell(tmp_path_factory, tmp_path, monkeypatch):
 def test_examples_run(page, shell):
     """The blocks of one page, in order, in one folder."""
     for example in RUNNABLE[page]:
+        if not all(map(importlib.util.find_spec, example.needs)):
+            continue
         result = shell(example.language, example.text)
         assert result.returncode == 0, f"{example}\n{result.stderr.decode()}"
 
 
+def test_the_line_of_crontab_runs(shell):
+    """What cron would hand to a shell, in folders that are there."""
+    (line,) = (
+        e.text for e in EXAMPLES[ROOT / "docs" / "batch.md"] if "crontab" in (e.not_run or "")
+    )
+    *schedule, command = line.strip().split(None, 5)
+    assert len(schedule) == 5
+    command = command.replace("/backup", "backup").replace("/var/log/", "")
+    assert shell("sh", "sccodec encode pictures/*.png -o backup/").returncode == 0
+    result = shell("sh", f"{command} && cat sccodec.log")
+    assert result.returncode == 0, result.stderr.decode()
+    assert sorted(result.stdout.split()) == [b"backup/a.scc:", b"backup/b.scc:", b"ok", b"ok"]
+
+
 def test_enough_examples_run_and_the_others_say_why():
     assert sum(map(len, RUNNABLE.values())) >= 15
-    assert len(UNRUN) <= 7, UNRUN
+    assert len(UNRUN) <= 8, UNRUN
     for place, reason in UNRUN.items():
         assert reason in (
             "installs",
             "needs training data and hours",
             "needs a trained checkpoint",
             "is a line of crontab",
+            "needs data and weights",
         ), place
 
 
@@ -147,12 +170,19 @@ def test_what_the_pages_repeat_of_the_code_is_current():
         marks += text.count("<!-- end -->")
         for word in ("Usage:", "PIXELS: "):  # so the comparison can fail
             assert make.made(text.replace(word, "")) == text
-    assert marks == len(cli.commands) + 3
+    assert marks == len(list(every_command())) + 3
+
+
+def every_command() -> Iterator[click.Command]:
+    """Commands, and those below them."""
+    for command in cli.commands.values():
+        yield command
+        yield from getattr(command, "commands", {}).values()
 
 
 def test_options_in_text_exist():
     known = {"--help", "--version", "--check"} | {
-        option for command in cli.commands.values() for p in command.params for option in p.opts
+        option for command in every_command() for p in command.params for option in p.opts
     }
     for page in PAGES:
         told = re.findall(r"`[^`\n]*?(--[a-z][a-z-]+)", page.read_text())
@@ -167,6 +197,16 @@ def test_exit_codes_in_text_are_those_of_the_errors():
     }
     rows = re.findall(r"^\| (\d) \|", (ROOT / "docs" / "cli.md").read_text(), re.MULTILINE)
     assert {int(row) for row in rows} == codes | {0}
+
+
+def test_every_promise_of_the_threat_model_names_tests_that_exist():
+    page = (ROOT / "docs" / "threat-model.md").read_text()
+    rows = re.findall(r"^\|.*\|.*\| (.*) \|$", page.partition("\n## Limits")[0], re.MULTILINE)[2:]
+    assert len(rows) >= 12
+    assert all("`test_" in row for row in rows)
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    there = set(re.findall(r"^def (test_\w+)", tests, re.MULTILINE))
+    assert set(re.findall(r"`(test_\w+)`", page)) <= there
 
 
 def test_limits_in_the_specification_are_the_defaults():

@@ -1,0 +1,354 @@
+"""Accuracy of split networks against bits per element of the feature files between their parts.
+
+    python benchmarks/feature_accuracy.py measure RESULTS.json --imagenet DIR --coco DIR --yolo DIR
+    python benchmarks/feature_accuracy.py report RESULTS.json [--page docs/features.md]
+
+`measure` cuts EfficientNet-Lite0 (DIR: pictures with labels.json) and YOLOv3-tiny (DIR: COCO
+pictures in val2017/ with one *.json; DIR: yolov3-tiny.cfg and .weights), codes the features of
+every picture as a file of its own, decodes it and runs the rest of the network. Picture codecs
+code the same tensors at the same rates. What RESULTS.json already holds is not measured again.
+`report` prints tables, or writes them and a plot into a page.
+
+Needs the extras `eval` and `train`; docs/features.md says where the weights come from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+import sccodec
+from sccodec.evaluate import classification, darknet, detection, efficientnet
+from sccodec.evaluate.anchors import ANCHORS
+from sccodec.evaluate.split import SplitNetwork, in_batches, relative_error
+
+SPLITS = {
+    "EfficientNet-Lite0": ["stem", "block 2", "block 4", "block 5 expand", "block 10", "top"],
+    "YOLOv3-tiny": ["layer 8"],
+}
+PACKAGES = ["numpy", "torch", "pycocotools", "av", "imagecodecs", "pillow"]
+
+
+# -- tasks -----------------------------------------------------------------------------------
+
+
+@dataclass
+class Classification:
+    """Top-1 accuracy; agreement is the share of pictures with the uncoded network's class."""
+
+    network: SplitNetwork
+    inputs: np.ndarray
+    labels: np.ndarray
+    title: str = "EfficientNet-Lite0"
+    measure: str = "top-1"
+
+    def judge(self, logits: np.ndarray, reference: np.ndarray) -> dict:
+        return {
+            "accuracy": classification.top1(logits, self.labels),
+            "agreement": classification.top1(logits, reference.argmax(1)),
+            "output error": relative_error(logits, reference),
+        }
+
+
+@dataclass
+class Detection:
+    """mAP at 0.5; agreement is the mAP with the uncoded network's boxes for the truth."""
+
+    network: SplitNetwork
+    dataset: detection.Dataset
+    title: str = "YOLOv3-tiny"
+    measure: str = "mAP@0.5"
+
+    @property
+    def inputs(self) -> np.ndarray:
+        return self.dataset.inputs
+
+    def judge(self, boxes: np.ndarray, reference: np.ndarray) -> dict:
+        found, expected = (detection.detections(b, self.dataset) for b in (boxes, reference))
+        return {
+            "accuracy": detection.average_precision(found, self.dataset),
+            "agreement": detection.agreement(found, expected, self.dataset),
+        }
+
+
+def tasks(options: argparse.Namespace) -> Iterator[Classification | Detection]:
+    if options.imagenet:
+        inputs, labels = classification.read_folder(options.imagenet, options.pictures)
+        yield Classification(efficientnet.load(options.efficientnet), inputs, labels)
+    if options.coco and options.yolo:
+        network = darknet.load_yolov3_tiny(options.yolo)
+        (annotations,) = options.coco.glob("*.json")
+        pictures = options.coco / "val2017"
+        size = network.size[0]
+        yield Detection(network, detection.read_coco(annotations, pictures, size, options.pictures))
+
+
+# -- measuring -------------------------------------------------------------------------------
+
+
+def code(features: np.ndarray, coder: str, rate: float) -> tuple[list[int], np.ndarray]:
+    """(N, C, h, w) through N files -> their sizes in bytes, and what they decode to.
+
+    rate: bits per element; a file of ours has at most as many, and one of an anchor the setting
+    that comes nearest.
+    """
+    if coder == "sccodec":
+        files = [sccodec.encode(each, profile="tensor", rate=rate) for each in features]
+        return [len(file) for file in files], np.stack([sccodec.decode(file) for file in files])
+    anchor, coded = ANCHORS[coder], []
+    setting = anchor.settings[len(anchor.settings) // 2]
+    for each in features:
+        coded.append(anchor.code(each, rate * each.size / 8, setting))
+        setting = coded[-1].setting
+    return [each.size for each in coded], np.stack([each.decoded for each in coded])
+
+
+class Results:
+    """Rows of one JSON file, written after each; a row is known by what was asked for."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.rows: list[dict] = json.loads(path.read_text())["rows"] if path.exists() else []
+
+    def find(self, **key) -> dict | None:
+        return next((row for row in self.rows if key.items() <= row.items()), None)
+
+    def add(self, row: dict) -> None:
+        self.rows.append(row)
+        about = {"about": machine(), "rows": self.rows}
+        self.path.write_text(json.dumps(about, indent=1) + "\n")
+        told = {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
+        print(told, flush=True)
+
+
+def machine() -> dict:
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "versions": {
+            "Python": platform.python_version(),
+            "sccodec": sccodec.__version__,
+            **{name: version(name) for name in PACKAGES},
+        },
+    }
+
+
+def measure(task: Classification | Detection, options: argparse.Namespace, out: Results) -> None:
+    for split in options.splits or SPLITS[task.title]:
+        if split not in task.network.splits:
+            continue
+        features = captured(task, split, options.cache)
+        reference = in_batches(task.network.tail, features, split)
+        place = {"network": task.title, "split": split, "pictures": len(features)}
+        if not out.find(**place, coder="none"):
+            shape = list(features.shape[1:])
+            zeros = float((features == 0).mean())
+            about = {"measure": task.measure, "shape": shape, "zeros": zeros}
+            out.add(place | {"coder": "none"} | about | task.judge(reference, reference))
+        for rate in options.rates:
+            for coder in options.coders:
+                if not out.find(**place, coder=coder, rate=rate):
+                    start = time.perf_counter()
+                    sizes, decoded = code(features, coder, rate)
+                    seconds = (time.perf_counter() - start) / len(features)
+                    row = place | {"coder": coder, "rate": rate, "seconds": seconds}
+                    out.add(row | result(task, split, features, reference, sizes, decoded))
+
+
+def captured(task: Classification | Detection, split: str, cache: Path | None) -> np.ndarray:
+    """The features of every picture, kept in a folder between runs if there is one."""
+    if cache is None:
+        return in_batches(task.network.head, task.inputs, split)
+    cache.mkdir(parents=True, exist_ok=True)
+    path = cache / f"{task.title} {split} {len(task.inputs)}.npy".replace(" ", "-")
+    if not path.exists():
+        np.save(path, in_batches(task.network.head, task.inputs, split))
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def result(task, split, features, reference, sizes, decoded) -> dict:
+    outputs = in_batches(task.network.tail, decoded, split)
+    return {
+        "bits": 8 * sum(sizes) / features.size,
+        "bytes": sum(sizes) / len(features),
+        "feature error": relative_error(decoded, features),
+        **task.judge(outputs, reference),
+    }
+
+
+# -- reporting -------------------------------------------------------------------------------
+
+
+def report(data: dict) -> str:
+    """The tables of a page, as Markdown."""
+    about, rows = data["about"], data["rows"]
+    versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
+    lines = [f"Measured on {about['date']}, {about['machine']}; {versions}.", ""]
+    for place in [row for row in rows if row["coder"] == "none"]:
+        lines += section(place, [row for row in rows if same_place(row, place)])
+    return "\n".join(lines + bar(rows))
+
+
+def same_place(row: dict, place: dict) -> bool:
+    return (row["network"], row["split"]) == (place["network"], place["split"])
+
+
+def section(place: dict, rows: list[dict]) -> list[str]:
+    shape, measure = "×".join(map(str, place["shape"])), place["measure"]
+    lines = [
+        f"**{place['network']} after {place['split']}**, {shape}, {place['zeros']:.0%} zeros, "
+        f"{place['pictures']} pictures; uncoded {measure} {100 * place['accuracy']:.1f} %",
+        "",
+        f"| coder | bits/element | bytes | {measure} % | loss | agreement % | feature error |",
+        "|---|" + "---:|" * 6,
+    ]
+    for row in sorted((r for r in rows if r is not place), key=lambda r: (r["rate"], order(r))):
+        loss = 100 * (place["accuracy"] - row["accuracy"])
+        cells = [
+            title(row["coder"]),
+            f"{row['bits']:.3f}",
+            f"{row['bytes']:,.0f}",
+            f"{100 * row['accuracy']:.1f}",
+            f"{loss:+.1f}",
+            f"{100 * row['agreement']:.1f}",
+            f"{row['feature error']:.4f}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def order(row: dict) -> int:
+    return ["sccodec", *ANCHORS].index(row["coder"])
+
+
+def title(coder: str) -> str:
+    return ANCHORS[coder].title if coder in ANCHORS else f"**{coder}**"
+
+
+def bar(rows: list[dict]) -> list[str]:
+    """Where the papers' claim holds: within 0.6 to 0.8 bits per element less than 1 % is lost."""
+    lines = [
+        "| split | least loss at 0.6–0.8 bits/element | better than HEVC there |",
+        "|---|---|---|",
+    ]
+    for place in [row for row in rows if row["coder"] == "none"]:
+        near = [r for r in rows if same_place(r, place) and 0.55 < r.get("rate", 0) < 0.85]
+        losses = [place["accuracy"] - r["accuracy"] for r in near if r["coder"] == "sccodec"]
+        if not losses:
+            continue
+        least = 100 * min(losses)
+        verdict = "met" if least < 1 else "missed"
+        lines.append(
+            f"| {place['network']} after {place['split']} | {least:+.1f} ({verdict}) "
+            f"| {'; '.join(against_hevc(near)) or 'not measured'} |"
+        )
+    return lines
+
+
+def against_hevc(rows: list[dict]) -> Iterator[str]:
+    for ours in (row for row in rows if row["coder"] == "sccodec"):
+        for other in rows:
+            if other["coder"] == "hevc" and other["rate"] == ours["rate"]:
+                gain = 100 * (ours["accuracy"] - other["accuracy"])
+                agreed = 100 * (ours["agreement"] - other["agreement"])
+                yield f"at {ours['bits']:.2f}: {gain:+.1f}, agreement {agreed:+.1f}"
+
+
+def plot(rows: list[dict], path: Path) -> None:
+    """Loss of accuracy over bits per element, one panel a split, as an SVG file."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "sccodec", "font.size": 8}
+    from matplotlib import pyplot
+
+    places = [row for row in rows if row["coder"] == "none"]
+    across = min(4, len(places))
+    down = -(-len(places) // across)
+    figure, axes = pyplot.subplots(
+        down, across, figsize=(2.4 * across, 2.1 * down), squeeze=False, layout="constrained"
+    )
+    for axis in axes.flat[len(places) :]:
+        axis.set_visible(False)
+    for axis, place in zip(axes.flat, places, strict=False):
+        axis.set_title(f"{place['network']}, {place['split']}", fontsize=8)
+        axis.axhline(100 * place["accuracy"], color="gray", linewidth=0.8, linestyle=":")
+        for coder in ["sccodec", *ANCHORS]:
+            part = [r for r in rows if same_place(r, place) and r["coder"] == coder]
+            part.sort(key=lambda row: row["bits"])
+            xs, ys = [r["bits"] for r in part], [100 * r["accuracy"] for r in part]
+            axis.plot(xs, ys, marker="o", markersize=3, linewidth=1, label=title(coder).strip("*"))
+    for axis in axes[-1]:
+        axis.set_xlabel("bits per element")
+    for axis, place in zip(axes[:, 0], places[::across], strict=True):
+        axis.set_ylabel(f"{place['measure']} %")
+    axes.flat[0].legend(fontsize=6)
+    figure.savefig(path, metadata={"Date": None})
+
+
+MARKS = "<!-- figures -->\n", "<!-- end of figures -->\n"
+
+
+def write_page(page: Path, data: dict) -> None:
+    """Puts the tables between the page's marks, and the plot beside the page."""
+    before, rest = page.read_text().split(MARKS[0])
+    _, after = rest.split(MARKS[1])
+    image = page.with_suffix(".svg")
+    plot(data["rows"], image)
+    page.write_text(f"{before}{MARKS[0]}{report(data)}\n{MARKS[1]}{after}")
+
+
+# -- command line ----------------------------------------------------------------------------
+
+
+def words(text: str) -> list[str]:
+    return text.split(",")
+
+
+def numbers(text: str) -> list[float]:
+    return [float(word) for word in words(text)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("measure")
+    run.add_argument("results", type=Path)
+    run.add_argument("--imagenet", type=Path, metavar="DIR")
+    run.add_argument("--coco", type=Path, metavar="DIR")
+    run.add_argument("--yolo", type=Path, metavar="DIR")
+    run.add_argument("--efficientnet", type=Path, metavar="FILE", help="instead of the package's")
+    run.add_argument("--splits", type=words, help="such as 'stem,block 4'")
+    run.add_argument("--rates", type=numbers, default=[0.4, 0.6, 0.8, 1.2])
+    run.add_argument("--coders", type=words, default=["sccodec", *ANCHORS])
+    run.add_argument("--pictures", type=int, help="only the first so many")
+    run.add_argument("--cache", type=Path, metavar="DIR", help="keep captured features here")
+    show = commands.add_parser("report")
+    show.add_argument("results", type=Path)
+    show.add_argument("--page", type=Path, help="write tables and plot here")
+    options = parser.parse_args()
+    if options.command == "measure":
+        if not (options.imagenet or (options.coco and options.yolo)):
+            parser.error("nothing to measure: give --imagenet, or --coco and --yolo")
+        out = Results(options.results)
+        for task in tasks(options):
+            measure(task, options, out)
+    else:
+        data = json.loads(options.results.read_text())
+        if options.page:
+            write_page(options.page, data)
+        else:
+            print(report(data))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""MEASURES: rate, quality, speed and memory of written files, beside other codecs."""
