@@ -36,10 +36,12 @@ ROOMS = {
     "profiles": "registry",
     "codecs": "image tiles canvas",
     "api.py": "",
-    "evaluate": "split efficientnet darknet classification detection anchors",
+    "evaluate": "adapters pictures quality curves journal machine rate match layers speed once "
+    "comparison plots page report speed_report "
+    "split efficientnet darknet classification detection anchors",
     "plugins": "",
     "cli": "border names batch encode decode extract join info verify doctor models demo "
-    "train export",
+    "eval bench train export",
     "train": "wavelet networks prior model data loss loop onnx_graphs export",
 }
 
@@ -91,13 +93,12 @@ def modules_tables() -> str:
 
 
 def help_of(name: str) -> str:
-    """What `sccodec NAME --help` prints in a terminal of WIDTH columns."""
-    top = click.Context(cli, info_name="sccodec", terminal_width=WIDTH, **cli.context_settings)
-    if name == "sccodec":
-        text = cli.get_help(top)
-    else:
-        command = cli.commands[name]
-        text = command.get_help(click.Context(command, info_name=name, parent=top))
+    """What `sccodec NAME --help` prints in a terminal of WIDTH columns; `eval rd` is a name."""
+    context = click.Context(cli, info_name="sccodec", terminal_width=WIDTH, **cli.context_settings)
+    for word in name.removeprefix("sccodec").split():
+        command = context.command.commands[word]
+        context = click.Context(command, info_name=word, parent=context)
+    text = context.command.get_help(context)
     lines = "\n".join(line.rstrip() for line in text.splitlines())
     return f"```text\n{lines}\n```\n"
 
@@ -112,7 +113,7 @@ def made(page: str) -> str:
         )
         return f"<!-- {match[1]} -->\n{text()}<!-- end -->"
 
-    marks = r"<!-- (help: \w+|rooms|modules) -->\n.*?<!-- end -->"
+    marks = r"<!-- (help: [\w ]+|rooms|modules) -->\n.*?<!-- end -->"
     return re.sub(marks, block, page, flags=re.DOTALL)
 
 

@@ -50,6 +50,7 @@ def encode(
     roi: Interest | tuple[int, int, int, int] | None = None,
     metadata: str = "all",
     jobs: int = 1,
+    effort: int | None = None,
     **tensor_settings,
 ) -> bytes:
     """A picture or a feature tensor -> the bytes of an .scc file.
@@ -63,7 +64,8 @@ def encode(
     At most one of quality (0..100, default 50), rate (bits per pixel of the whole file),
     max_bytes (never exceeded) and step (index 0..511; 32 more double the step).
     tile: pixels a side, a multiple of 64. roi: x, y, w, h in pixels, or an `Interest`.
-    metadata: "all", "none" or a list such as "icc,exif". jobs: threads.
+    effort: 1 (fastest) to 9, default 5; decoding never gets slower. jobs: threads.
+    metadata: "all", "none" or a list such as "icc,exif".
     Raises BadRequest, NotOurFile, Damaged, LimitExceeded, WrongModel.
     """
     from sccodec.media.tensor import is_tensor_name
@@ -71,7 +73,7 @@ def encode(
     if profile is None and (is_tensor_name(source) or _is_tensor(source)):
         profile = "tensor"
     if profile == "tensor":
-        told = {"quality": quality, "step": step, "roi": roi}
+        told = {"quality": quality, "step": step, "roi": roi, "effort": effort}
         for name in (name for name, value in told.items() if value is not None):
             raise BadRequest(f"{name} is for pictures, not for tensors")
         if tile is not None:
@@ -84,7 +86,17 @@ def encode(
         raise TypeError(f"encode() has no argument {name!r} for pictures")
     if isinstance(roi, tuple):
         roi = image.Interest(roi)
-    settings = image.Settings(quality, rate, max_bytes, step, tile, roi, metadata, jobs)
+    settings = image.Settings(
+        quality,
+        rate,
+        max_bytes,
+        step,
+        tile,
+        roi,
+        metadata,
+        jobs,
+        effort=image.DEFAULT_EFFORT if effort is None else effort,
+    )
     return image.encode(_picture(source), settings, find(profile or "photo"))
 
 

@@ -30,7 +30,7 @@ SHAPE = Shape(
     base_wide=8,
     base_bricks=1,
     prior_wide=(8, 12),
-    context_steps=2,
+    context_steps=4,
 )
 STEPS = (-1.0, 4.5)  # log2 of the finest and coarsest step
 

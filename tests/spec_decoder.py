@@ -141,9 +141,9 @@ def decode_layer(arrays, tables, payload, h, w, s, lower):
     seen, latent = np.zeros((M, h, w), np.int64), np.zeros((M, h, w))
     for k in range(pattern.max() + 1):
         unit = np.clip((seen + 2 ** (shift + 3)) >> (shift + 4), -32512, 32512)
-        known = np.concatenate([depthwise(arrays, f"context.{k}.spread", unit), features])
+        known = pointwise(arrays, f"context.{k}.enter", unit, True)
+        known = np.concatenate([depthwise(arrays, f"context.{k}.spread", known), features])
         out = pointwise(arrays, f"context.{k}.mix", known, True)
-        out = pointwise(arrays, f"context.{k}.think", out, True)
         out = pointwise(arrays, f"context.{k}.leave", out)
         now = turn == k
         mean = (out[:M] << (shift + 4))[now]

@@ -38,12 +38,15 @@ ROOMS = {
     "profiles": Room(4, "numpy"),
     "codecs": Room(5, "numpy"),
     "api": Room(6, "", "numpy PIL", light=True),
-    "evaluate": Room(7, "numpy PIL", "torch pycocotools av imagecodecs"),
+    "evaluate": Room(7, "numpy PIL", "scipy imagecodecs av ssimulacra2 torch pycocotools"),
     "plugins": Room(7, "numpy PIL imageio"),
     "train": Room(8, "numpy PIL torch onnx"),
     "cli": Room(9, "click", "numpy torch onnx", light=True),
 }
-HEAVY = ("numpy", "onnxruntime", "torch", "onnx", "constriction", "PIL", "imageio")
+HEAVY = (
+    *("numpy", "onnxruntime", "torch", "onnx", "constriction", "PIL", "imageio"),
+    *("scipy", "imagecodecs", "av"),
+)
 
 
 MODULES = {

@@ -10,9 +10,11 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import click
 import pytest
 from PIL import Image
 
@@ -101,6 +103,20 @@ def test_examples_run(page, shell):
         assert result.returncode == 0, f"{example}\n{result.stderr.decode()}"
 
 
+def test_the_line_of_crontab_runs(shell):
+    """What cron would hand to a shell, in folders that are there."""
+    (line,) = (
+        e.text for e in EXAMPLES[ROOT / "docs" / "batch.md"] if "crontab" in (e.not_run or "")
+    )
+    *schedule, command = line.strip().split(None, 5)
+    assert len(schedule) == 5
+    command = command.replace("/backup", "backup").replace("/var/log/", "")
+    assert shell("sh", "sccodec encode pictures/*.png -o backup/").returncode == 0
+    result = shell("sh", f"{command} && cat sccodec.log")
+    assert result.returncode == 0, result.stderr.decode()
+    assert sorted(result.stdout.split()) == [b"backup/a.scc:", b"backup/b.scc:", b"ok", b"ok"]
+
+
 def test_enough_examples_run_and_the_others_say_why():
     assert sum(map(len, RUNNABLE.values())) >= 15
     assert len(UNRUN) <= 8, UNRUN
@@ -154,12 +170,19 @@ def test_what_the_pages_repeat_of_the_code_is_current():
         marks += text.count("<!-- end -->")
         for word in ("Usage:", "PIXELS: "):  # so the comparison can fail
             assert make.made(text.replace(word, "")) == text
-    assert marks == len(cli.commands) + 3
+    assert marks == len(list(every_command())) + 3
+
+
+def every_command() -> Iterator[click.Command]:
+    """Commands, and those below them."""
+    for command in cli.commands.values():
+        yield command
+        yield from getattr(command, "commands", {}).values()
 
 
 def test_options_in_text_exist():
     known = {"--help", "--version", "--check"} | {
-        option for command in cli.commands.values() for p in command.params for option in p.opts
+        option for command in every_command() for p in command.params for option in p.opts
     }
     for page in PAGES:
         told = re.findall(r"`[^`\n]*?(--[a-z][a-z-]+)", page.read_text())
@@ -174,6 +197,16 @@ def test_exit_codes_in_text_are_those_of_the_errors():
     }
     rows = re.findall(r"^\| (\d) \|", (ROOT / "docs" / "cli.md").read_text(), re.MULTILINE)
     assert {int(row) for row in rows} == codes | {0}
+
+
+def test_every_promise_of_the_threat_model_names_tests_that_exist():
+    page = (ROOT / "docs" / "threat-model.md").read_text()
+    rows = re.findall(r"^\|.*\|.*\| (.*) \|$", page.partition("\n## Limits")[0], re.MULTILINE)[2:]
+    assert len(rows) >= 12
+    assert all("`test_" in row for row in rows)
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    there = set(re.findall(r"^def (test_\w+)", tests, re.MULTILINE))
+    assert set(re.findall(r"`(test_\w+)`", page)) <= there
 
 
 def test_limits_in_the_specification_are_the_defaults():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tile_checks import decode_tile, tile_by_tile
 
+import sccodec
 from sccodec.codecs import image
 from sccodec.container import from_bytes
 from sccodec.container.describe import describe
@@ -73,6 +74,28 @@ def test_the_same_symbols_give_the_same_bytes(tiny_model):
         for tile in range(reader.header.layer(0).tiles):
             for n, met, _ in decode_tile(reader, tiny_model, tile, models):
                 assert coder.encode(models, met) == reader.payload(n, tile)
+
+
+def test_a_machine_without_constriction_writes_the_same_bytes_and_reads_them(tmp_path):
+    """The whole program, where importing constriction fails as on a machine without it."""
+    script = (
+        "import sys; sys.modules['constriction'] = None;"
+        "from sccodec.entropy import coder; assert coder.AnsCoder is None;"
+        "from sccodec.cli import cli; cli(standalone_mode=False)"
+    )
+
+    def run(*words):
+        command = [sys.executable, "-c", script, *map(str, words)]
+        return subprocess.run(command, cwd=GOLDEN, capture_output=True, text=True)
+
+    coded = tmp_path / "tiny.scc"
+    done = run("encode", "tiny.png", "--profile", "tiny-1", "--step", 300, "-o", coded)
+    assert done.returncode == 0, done.stderr
+    pixels = read(GOLDEN / "tiny.png").pixels
+    assert coded.read_bytes() == sccodec.encode(pixels, profile="tiny-1", step=300)
+    assert run("verify", "tiny.scc").stdout == "tiny.scc: ok\n"
+    assert run("decode", "tiny.scc", "-o", tmp_path / "tiny.png").returncode == 0
+    assert np.array_equal(read(tmp_path / "tiny.png").pixels, sccodec.decode(DATA))
 
 
 @pytest.mark.parametrize("jobs", [1, 4])

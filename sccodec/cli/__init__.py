@@ -9,11 +9,13 @@ import click
 
 from sccodec import __version__
 from sccodec.cli import (
+    bench,
     calibrate,
     decode,
     demo,
     doctor,
     encode,
+    eval,
     export,
     extract,
     info,
@@ -72,6 +74,8 @@ for module in (
     doctor,
     models,
     demo,
+    eval,
+    bench,
     train,
     export,
 ):

@@ -38,6 +38,7 @@ def _roi(_context, _option, value: str | None):
 @click.option("-q", "--quality", type=float, metavar="0..100", help="Default 50.")
 @click.option("--max-bytes", callback=border.size, metavar="N[k|M]", help="Never exceeded.")
 @click.option("--step", type=int, metavar="0..511", help="Step index; 32 more double the step.")
+@click.option("-e", "--effort", type=int, metavar="1..9", help="1 is the fastest; default 5.")
 @click.option("--tile", type=int, metavar="N", help="Tile side in pixels, a multiple of 64.")
 @click.option(
     "--roi",
@@ -102,6 +103,7 @@ def _encode_pictures(
     skip_existing,
     keep_tree,
     as_json,
+    effort,
     **how,
 ):
     from sccodec.codecs import image
@@ -111,7 +113,12 @@ def _encode_pictures(
     if roi_only and not roi:
         raise BadRequest("--roi-only needs --roi")
     interest = image.Interest(*roi, roi_only) if roi else None
-    settings = image.Settings(interest=interest, limits=border.limits(size_limit), **how)
+    settings = image.Settings(
+        interest=interest,
+        limits=border.limits(size_limit),
+        effort=image.DEFAULT_EFFORT if effort is None else effort,
+        **how,
+    )
     model = find(profile)
 
     def work(job: batch.Job) -> batch.Done:
@@ -159,12 +166,15 @@ def _encode_tensors(
     roi,
     roi_only,
     metadata,
+    effort,
     **how,
 ):
     from sccodec.codecs import tensor
     from sccodec.codecs.calibration import Calibration
 
-    tensor_options.refuse_for_tensors(quality=quality, step=step, roi=roi, roi_only=roi_only)
+    tensor_options.refuse_for_tensors(
+        quality=quality, step=step, roi=roi, roi_only=roi_only, effort=effort
+    )
     if calibration is not None:
         how["calibration"] = Calibration.read(calibration)
     if tile is not None:

@@ -34,9 +34,10 @@ def need_torch() -> None:
 @click.option("--init", metavar="CHECKPOINT", help="Start a new run from these weights.")
 @click.option("--max-minutes", type=float, metavar="M", help="Stop after so long.")
 @click.option("--max-steps", type=int, metavar="N", help="In place of the recipe's steps.")
+@click.option("--batch", type=int, metavar="N", help="Crops a step, in place of the recipe's.")
 @click.option("--device", default="auto", show_default=True, metavar="cpu|cuda|auto")
 @border.border
-def command(recipe, data, output, cache, init, max_minutes, max_steps, device):
+def command(recipe, data, output, cache, init, max_minutes, max_steps, batch, device):
     """Train a model from a recipe.
 
     RECIPE is a name that ships with sccodec, or a .toml file. Needs the [train] extra.
@@ -53,6 +54,8 @@ def command(recipe, data, output, cache, init, max_minutes, max_steps, device):
     plan = read_recipe(recipe)
     if max_steps is not None:
         plan = replace(plan, steps=max_steps)
+    if batch is not None:
+        plan = replace(plan, batch=batch)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     run = Run(plan, data, output, cache or Path(output) / "cache", device, init)

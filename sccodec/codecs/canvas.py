@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import numpy as np
 
@@ -51,17 +51,25 @@ class Latents:
         ]
         self.planes[layer, rows, columns] = step_plane((step - 256) / 32)
 
-    def pixels(self, layer: int, box: Box, like: Picture) -> np.ndarray:
+    def pixels(self, layer: int, box: Box, like: Picture, jobs: int = 1) -> np.ndarray:
         """Pixels of `box` from all layers up to `layer`: (H, W, C) in the type of `like`."""
         out = np.empty((box.height, box.width, like.channels), like.pixels.dtype)
-        for rows, columns, samples in self.windows(layer, box, like):
+
+        def put(rows: slice, columns: slice, samples: np.ndarray) -> None:
             out[rows, columns] = samples
+
+        self.each_window(layer, box, like, put, jobs)
         return out
 
-    def windows(
-        self, layer: int, box: Box, like: Picture
-    ) -> Iterator[tuple[slice, slice, np.ndarray]]:
-        """The same piece by piece: rows and columns within `box`, and samples (h, w, C)."""
+    def each_window(
+        self,
+        layer: int,
+        box: Box,
+        like: Picture,
+        put: Callable[[slice, slice, np.ndarray], None],
+        jobs: int = 1,
+    ) -> None:
+        """put(rows and columns of `box`, samples (h, w, C)) piece by piece, on `jobs` threads."""
         inner = Box(
             box.left // LATENT - self.window.left,
             box.top // LATENT - self.window.top,
@@ -69,19 +77,24 @@ class Latents:
             -(-box.bottom // LATENT) - self.window.top,
         )
         count = int(self.first[layer + 1])
-        for top, left, pixels in synthesise(
-            self.model.heads[layer],
-            self.values[:count],
-            self.planes[: layer + 1],
-            (inner.left, inner.top, inner.right, inner.bottom),
-        ):
+
+        def cut(top: int, left: int, pixels: np.ndarray) -> None:
             # Where this window lies in the box; its edges may stick out.
             y = top + self.window.top * LATENT - box.top
             x = left + self.window.left * LATENT - box.left
             rows = slice(max(y, 0), min(y + pixels.shape[1], box.height))
             columns = slice(max(x, 0), min(x + pixels.shape[2], box.width))
             part = pixels[:, rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
-            yield rows, columns, _samples(part, like)
+            put(rows, columns, _samples(part, like))
+
+        synthesise(
+            self.model.heads[layer],
+            self.values[:count],
+            self.planes[: layer + 1],
+            (inner.left, inner.top, inner.right, inner.bottom),
+            cut,
+            jobs,
+        )
 
 
 def _samples(pixels: np.ndarray, like: Picture) -> np.ndarray:

@@ -23,6 +23,7 @@ from sccodec.profiles.registry import DEFAULT, Model, find
 from sccodec.transform.graphs import HYPER, LATENT, analyse
 
 DEFAULT_QUALITY = 50.0
+DEFAULT_EFFORT = 5
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Settings:
     metadata: str = "all"
     jobs: int = 1
     limits: Limits | None = None  # default: those of the environment
+    effort: int = DEFAULT_EFFORT  # 1..9; decoding never gets slower
 
     def __post_init__(self):
         given = [
@@ -60,6 +62,8 @@ class Settings:
             raise BadRequest(f"a rate of {self.rate} bits per pixel makes no sense")
         if self.step is not None and not 0 <= self.step < STEPS:
             raise BadRequest(f"step index {self.step} is not within 0..{STEPS - 1}")
+        if not 1 <= self.effort <= 9:
+            raise BadRequest(f"effort {self.effort} is not within 1..9")
 
 
 DEFAULTS = Settings()
@@ -93,9 +97,10 @@ def encode(
         functools.partial(canvas, picture),
         up_to(picture.height, HYPER),
         up_to(picture.width, HYPER),
+        settings.jobs,
     )
     offsets, skipped = _interest(settings.interest, grid)
-    coder = TileCoder(model, grid, latents, offsets, skipped)
+    coder = TileCoder(model, grid, latents, offsets, skipped, settings.effort)
     step = _choose_step(coder, overhead, settings, picture)
     while True:
         data = _write(frame, coder, step, settings.jobs, picture, progress, limits)
@@ -188,7 +193,7 @@ def _choose_step(coder: TileCoder, overhead: int, settings: Settings, picture: P
 def _write(frame, coder: TileCoder, step: int, jobs: int, picture, progress, limits) -> bytes:
     header, chunks = frame
     coded = coder.code(step, jobs, progress)
-    quality = _measure(coder, coded, step, picture)
+    quality = _measure(coder, coded, step, picture, jobs)
     tiles, payloads, layers = {}, {}, []
     for n, layer in enumerate(header.layers):
         entries, data = [], []
@@ -210,7 +215,7 @@ def _write(frame, coder: TileCoder, step: int, jobs: int, picture, progress, lim
     return writer.to_bytes(header, tiles, payloads, chunks, limits=limits)
 
 
-def _measure(coder: TileCoder, coded, step: int, picture: Picture) -> list[int]:
+def _measure(coder: TileCoder, coded, step: int, picture: Picture, jobs: int) -> list[int]:
     """PSNR of the picture decoded up to each layer, in 1/100 dB, as the header stores it."""
     latents = Latents(coder.model, coder.grid.canvas)
     whole = Box(0, 0, picture.width, picture.height)
@@ -220,11 +225,14 @@ def _measure(coder: TileCoder, coded, step: int, picture: Picture) -> list[int]:
         for tile, parts in enumerate(coded):
             if parts[n]:
                 latents.put(n, coder.grid.latents(tile), parts[n][1], coder.step(tile, step))
-        error = 0.0
-        for rows, columns, samples in latents.windows(n, whole, picture):
+        errors: list[float] = []
+
+        def compare(rows: slice, columns: slice, samples: np.ndarray, errors=errors) -> None:
             difference = samples.astype(np.float32) - picture.pixels[rows, columns]
-            error += float(np.square(difference).sum(dtype=np.float64))
-        mean = error / picture.pixels.size
+            errors.append(float(np.square(difference).sum(dtype=np.float64)))
+
+        latents.each_window(n, whole, picture, compare, jobs)
+        mean = math.fsum(errors) / picture.pixels.size  # exact, so in any order
         psnr = 10 * math.log10(peak**2 / mean) if mean else math.inf
         results.append(round(min(100 * psnr, layout.QUALITY_UNKNOWN - 1)))
     return results
@@ -294,7 +302,7 @@ def decode(
         progress=progress,
     )
     shape = Picture(np.zeros((1, 1, header.channels), f"u{header.bit_depth // 8}"))
-    pixels = latents.pixels(top, wanted, shape)
+    pixels = latents.pixels(top, wanted, shape, jobs)
     picture = Picture(pixels, _alpha(reader, wanted), *metadata.from_chunks(reader.metadata))
     return picture, Report(reader.bytes_read, damaged)
 

@@ -22,8 +22,8 @@ from sccodec.transform.graphs import HYPER, LATENT
 class TileCoder:
     """All (layer, tile) of one analysed picture, coded or counted at any step index."""
 
-    def __init__(self, model: Model, grid: Grid, latents, offsets, skipped):
-        self.model, self.grid = model, grid
+    def __init__(self, model: Model, grid: Grid, latents, offsets, skipped, effort: int):
+        self.model, self.grid, self.effort = model, grid, effort
         self.latents, self.offsets, self.skipped = latents, offsets, skipped
         self.range = tuple(model.about["steps"])
 
@@ -36,6 +36,10 @@ class TileCoder:
                 :, box.top // ratio : box.bottom // ratio, box.left // ratio : box.right // ratio
             ],
         )
+
+    def worth(self, layer: int) -> tuple[float, ...] | None:
+        """What errors cost where symbols are chosen for the least cost; None: the nearest are."""
+        return self.model.layers[layer].worth if self.effort > 1 else None
 
     def layers(self, tile: int) -> range:
         """Layers that this tile has: outside a region of interest perhaps only the first."""
@@ -55,6 +59,7 @@ class TileCoder:
                     self.analysed(layer, tile),
                     self.step(tile, step),
                     _below(self.model, layer, seen),
+                    self.worth(layer),
                 )
                 seen[layer] = coded.seen
                 # Payloads are whole words, and the coder's start costs about half of one.
@@ -75,6 +80,7 @@ class TileCoder:
                     self.analysed(layer, tile),
                     self.step(tile, step),
                     _below(self.model, layer, seen),
+                    self.worth(layer),
                 )
                 seen[layer] = coded.seen
                 parts.append((payload, coded.latent))

@@ -10,6 +10,8 @@ specification.
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 
 from sccodec.errors import WrongModel
@@ -51,6 +53,12 @@ class Pointwise:
         if most.size and most.max() >= EXACT:
             raise WrongModel("model: the sums of an exact layer may pass 2^53")
 
+    def rows(self, keep: np.ndarray) -> Pointwise:
+        """The layer that computes only these of its outputs."""
+        part = copy.copy(self)
+        part.weight, part.bias = self.weight[keep], self.bias[keep]
+        return part
+
     def __call__(self, x: np.ndarray) -> np.ndarray:
         total = self.weight @ x.reshape(len(x), -1)
         total += self.bias
@@ -69,10 +77,6 @@ class Depthwise:
         most = np.abs(self.weight).sum((1, 2)) * LIMIT + np.abs(self.bias[:, 0, 0])
         if most.size and most.max() >= EXACT:
             raise WrongModel("model: the sums of an exact layer may pass 2^53")
-
-    def of_zeros(self, height: int, width: int) -> np.ndarray:
-        """What an input of zeros gives, without the work."""
-        return np.tile(settle(self.bias.copy(), leaky=False), (1, height, width))
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         channels, height, width = x.shape

@@ -81,14 +81,14 @@ class Tables:
     def _bits(self) -> np.ndarray:
         return PRECISION - np.log2(self.counts.astype(np.float64))
 
-    def bits(self, symbols: np.ndarray, index: np.ndarray) -> float:
-        """What coding these symbols costs, in bits; escapes with their extra bits."""
+    def bits(self, symbols: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """What coding each of these symbols costs, (n,) bits; escapes with their extra bits."""
         reach = self.reach[index].astype(np.int64)
         outside = np.abs(symbols) > reach
         place = np.where(outside, 2 * reach + 1, symbols + reach) + self.starts[index]
-        cost = float(self._bits[place].sum())
+        cost = self._bits[place]
         if outside.any():
             beyond = np.abs(symbols[outside]) - reach[outside]  # at least 1
             width = np.floor(np.log2(beyond))
-            cost += float((6 + 8 * np.ceil(width / 8)).sum())
+            cost[outside] += 6 + 8 * np.ceil(width / 8)
         return cost

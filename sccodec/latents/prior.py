@@ -26,7 +26,9 @@ class Ask:
     """One round: which symbols are needed, and what is known about them.
 
     what: 'hyper' or 'latent'; select: (C, h, w) bool, or None for all, in C order;
-    mean: (n,) float64 exact; index: (n,) int32 table indexes; step: float64 exact.
+    mean: (n,) float64 exact; index: (n,) int32 table indexes; step: float64 exact;
+    offset: (n,) float64, by how many steps the reconstruction of a symbol but 0 is nearer to
+    the mean.
     """
 
     what: str
@@ -34,6 +36,7 @@ class Ask:
     mean: np.ndarray
     index: np.ndarray
     step: float
+    offset: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,39 @@ def _shift(array: np.ndarray) -> np.ndarray:
 def _power(exponent: np.ndarray) -> np.ndarray:
     """2^exponent; ldexp is exact everywhere, exp2 need not be."""
     return np.ldexp(1.0, exponent)
+
+
+class Context:
+    """One round's network: mean and log2-scale of the latents that the round codes.
+
+    `coded` (M, 2, 2) bool: whether the round codes a channel at a (row % 2, column % 2).
+    """
+
+    def __init__(
+        self, enter: Pointwise, spread: Depthwise, mix: Pointwise, leave: Pointwise, coded
+    ):
+        self.enter, self.spread, self.mix = enter, spread, mix
+        self.latents = len(coded)
+        # Nothing is computed for the channels of other rounds; each position has its own.
+        self.places = [
+            (i, j, channels, leave.rows(np.concatenate([channels, channels + self.latents])))
+            for i, j in np.ndindex(2, 2)
+            if len(channels := np.flatnonzero(coded[:, i, j]))
+        ]
+
+    def __call__(self, unit: np.ndarray, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Activations (M, h, w), or (M, 1, 1) if all are alike, and features (D, h, w) -> mean
+        and log2-scale (M, h, w), meaningful where the round codes."""
+        height, width = features.shape[1:]
+        around = self.enter(unit)
+        around = self.spread(np.broadcast_to(around, (len(around), height, width)))
+        known = np.concatenate([around, features])
+        mean, log2_scale = np.zeros((2, self.latents, height, width))
+        for i, j, channels, leave in self.places:
+            out = leave(self.mix(np.ascontiguousarray(known[:, i::2, j::2])))
+            mean[channels, i::2, j::2] = out[: len(channels)]
+            log2_scale[channels, i::2, j::2] = out[len(channels) :]
+        return mean, log2_scale
 
 
 class LayerPrior:
@@ -97,19 +133,20 @@ class LayerPrior:
                 raise ValueError("lower_shift")
         self.join = pointwise("join", True)
         self.pattern = arrays["pattern"].astype(np.int64)
-        self.contexts = [
-            (
-                depthwise(f"context.{k}.spread"),
-                pointwise(f"context.{k}.mix", True),
-                pointwise(f"context.{k}.think", True),
-                pointwise(f"context.{k}.leave", False),
-            )
-            for k in range(int(self.pattern.max()) + 1)
-        ]
         shift = _shift(arrays["shift"])
         self.latents = len(shift)
         self.scale = _power(-shift - _FINE)[:, None, None]  # 2^-12 units -> activations
         self.mean_scale = _power(shift + _FINE)[:, None, None]  # activations -> 2^-12 units
+        self.contexts = [
+            Context(
+                pointwise(f"context.{k}.enter", True),
+                depthwise(f"context.{k}.spread"),
+                pointwise(f"context.{k}.mix", True),
+                pointwise(f"context.{k}.leave", False),
+                self.pattern[np.arange(self.latents) % len(self.pattern)] == k,
+            )
+            for k in range(int(self.pattern.max()) + 1)
+        ]
         self.hyper_mean = arrays["hyper_mean"].astype(np.float64)
         self.hyper_log2 = arrays["hyper_log2"].astype(np.float64)
         self.hyper = len(self.hyper_mean)
@@ -133,29 +170,29 @@ class LayerPrior:
         turns = self._turns(height, width)
         step = int(STEP_TABLE[step_index])
         shape = (self.latents, height, width)
-        seen, unit = np.zeros(shape), np.zeros(shape)
-        latent = np.zeros(shape, np.float32)
+        seen, latent = np.zeros(shape), np.zeros(shape, np.float32)
         offsets = self.offsets[
             :, min((step_index + OFFSET_EVERY // 2) // OFFSET_EVERY, self.offsets.shape[1] - 1)
         ]
-        for k, (spread, mix, think, leave) in enumerate(self.contexts):
-            known = spread(unit) if k else spread.of_zeros(height, width)
-            known = np.concatenate([known, features])
-            out = leave(think(mix(known)))
+        for k, context in enumerate(self.contexts):
             now = turns == k
-            mean = (out[: self.latents] * self.mean_scale)[now]
-            index = self.tables.index(out[self.latents :][now], step_index)
-            symbols = yield Ask(
-                "latent", now, mean / (1 << STEP_BITS), index, step / (1 << STEP_BITS)
-            )
+            mean, log2_scale = context(self._unit(seen, k), features)
+            mean = (mean * self.mean_scale)[now]
+            index = self.tables.index(log2_scale[now], step_index)
+            unit, offset = 1 << STEP_BITS, offsets[index]
+            symbols = yield Ask("latent", now, mean / unit, index, step / unit, offset)
             q = symbols.astype(np.float64)
             seen[now] = q * step + mean
-            shrunk = q - np.sign(q) * offsets[index]
-            latent[now] = (shrunk * step + mean) / (1 << STEP_BITS)
-            if k + 1 < len(self.contexts):
-                # Latents not coded yet are zero in `seen`, so they are zero here.
-                unit = np.clip(np.floor(seen * self.scale + 0.5), -LIMIT, LIMIT)
+            shrunk = q - np.sign(q) * offset
+            latent[now] = (shrunk * step + mean) / unit
         return Coded(latent, seen)
+
+    def _unit(self, seen: np.ndarray, k: int) -> np.ndarray:
+        """Latents as activations; (M, 1, 1) zeros before the first round."""
+        if k == 0:
+            return np.zeros((self.latents, 1, 1))
+        # Latents not coded yet are zero in `seen`, so they are zero here.
+        return np.clip(np.floor(seen * self.scale + 0.5), -LIMIT, LIMIT)
 
     def _hyper(self, height: int, width: int, step_index: int):
         hyper_step = int(self.hyper_steps[step_index])
@@ -163,13 +200,9 @@ class LayerPrior:
         each = self.tables.index(self.hyper_log2, hyper_step)
         cells = height * width
         mean = np.repeat(self.hyper_mean * (1 << _FINE), cells)
-        symbols = yield Ask(
-            "hyper",
-            None,
-            mean / (1 << STEP_BITS),
-            np.repeat(each, cells),
-            step / (1 << STEP_BITS),
-        )
+        unit = 1 << STEP_BITS
+        index = np.repeat(each, cells)
+        symbols = yield Ask("hyper", None, mean / unit, index, step / unit, np.zeros(len(index)))
         z = symbols.astype(np.float64) * step + mean
         z = np.floor(z / (1 << _FINE) + 0.5)
         return np.clip(z, -LIMIT, LIMIT).reshape(self.hyper, height, width)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from sccodec.entropy import coder
 from sccodec.entropy.coder import LARGEST, Models
+from sccodec.entropy.tables import Tables
 from sccodec.errors import CodecError, Damaged
 from sccodec.latents.prior import Ask, Coded, LayerPrior
 
@@ -28,11 +29,62 @@ class Payload:
     checksum: int
 
 
-def _choose(ask: Ask, tile: Analysed) -> np.ndarray:
-    """Nearest symbols to the unquantised values that the round asks for."""
-    values = tile.z.reshape(-1) if ask.select is None else tile.y[ask.select]
-    q = np.floor((values.astype(np.float64) - ask.mean) / ask.step + 0.5)
+def nearest(ask: Ask, tile: Analysed) -> np.ndarray:
+    """Nearest symbols to the unquantised values that the round asks for, (n,) int32."""
+    q = np.floor(_wanted(ask, tile) + 0.5)
     return np.clip(q, -LARGEST, LARGEST).astype(np.int32)
+
+
+def cheapest(ask: Ask, tile: Analysed, tables: Tables, worth: float) -> np.ndarray:
+    """Symbols (n,) int32 of the least bits + worth * squared error in steps.
+
+    Rate-distortion optimised quantisation: nearest symbols are tried against those up to
+    two steps nearer to the mean, which are cheaper. What a symbol does to the probabilities
+    of later ones is not seen, only weighed in `worth`.
+    """
+    best = nearest(ask, tile)
+    at = np.flatnonzero(best)
+    value, index, offset = _wanted(ask, tile)[at], ask.index[at], ask.offset[at]
+    first = best[at]
+    least = np.full(len(at), np.inf)
+    for nearer in range(3):
+        symbol = first - np.sign(first) * np.minimum(nearer, np.abs(first))
+        error = symbol - np.sign(symbol) * offset - value
+        cost = tables.bits(symbol, index) + worth * np.square(error)
+        best[at] = np.where(cost < least, symbol, best[at])
+        least = np.minimum(cost, least)
+    return best
+
+
+def _wanted(ask: Ask, tile: Analysed) -> np.ndarray:
+    """Unquantised values less their means, in steps."""
+    values = tile.z.reshape(-1) if ask.select is None else tile.y[ask.select]
+    return (values.astype(np.float64) - ask.mean) / ask.step
+
+
+@dataclass
+class Chooser:
+    """An encoder's answers to a prior: the nearest symbols, or the cheapest if `worth` says for
+    each round of latents what a squared error of one step is worth in bits.
+
+    Keeps what it chose and counts its bits.
+    """
+
+    tables: Tables
+    tile: Analysed
+    worth: tuple[float, ...] | None = None
+    bits: float = 0.0
+    rounds: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+
+    def __call__(self, ask: Ask) -> np.ndarray:
+        number = len(self.rounds) - 1  # hyper-latents come first
+        if self.worth is None or number < 0:
+            symbols = nearest(ask, self.tile)
+        else:
+            symbols = cheapest(ask, self.tile, self.tables, self.worth[number])
+        self.bits += float(self.tables.bits(symbols, ask.index).sum())
+        self.rounds.append((symbols, ask.index))
+        return symbols
 
 
 def _drive(rounds, answer) -> Coded:
@@ -46,22 +98,22 @@ def _drive(rounds, answer) -> Coded:
 
 
 def encode(
-    prior: LayerPrior, models: Models, tile: Analysed, step_index: int, lower: np.ndarray | None
+    prior: LayerPrior,
+    models: Models,
+    tile: Analysed,
+    step_index: int,
+    lower: np.ndarray | None,
+    worth: tuple[float, ...] | None = None,
 ) -> tuple[Payload, Coded]:
-    """Quantises and codes one layer of one tile.
+    """Quantises and codes one layer of one tile; see `Chooser` for `worth`.
 
     The payload is decoded again before it is returned: a payload that this machine cannot
     read is never written. Raises CodecError then, which would be a bug of ours.
     """
-    rounds: list[tuple[np.ndarray, np.ndarray]] = []
-
-    def answer(ask: Ask) -> np.ndarray:
-        rounds.append((_choose(ask, tile), ask.index))
-        return rounds[-1][0]
-
-    coded = _drive(prior.rounds(*tile.y.shape[1:], step_index, lower), answer)
-    payload = coder.encode(models, rounds)
-    check = coder.checksum([symbols for symbols, _ in rounds])
+    chooser = Chooser(prior.tables, tile, worth)
+    coded = _drive(prior.rounds(*tile.y.shape[1:], step_index, lower), chooser)
+    payload = coder.encode(models, chooser.rounds)
+    check = coder.checksum([symbols for symbols, _ in chooser.rounds])
     again, _ = decode(prior, models, payload, tile.y.shape[1:], step_index, lower)
     if again != check:
         raise CodecError("the encoder could not read back what it wrote; nothing was written")
@@ -96,16 +148,13 @@ def decode(
 
 
 def count_bits(
-    prior: LayerPrior, tile: Analysed, step_index: int, lower: np.ndarray | None
+    prior: LayerPrior,
+    tile: Analysed,
+    step_index: int,
+    lower: np.ndarray | None,
+    worth: tuple[float, ...] | None = None,
 ) -> tuple[float, Coded]:
     """What `encode` would spend, in bits, from the exact tables; nothing is coded."""
-    bits = 0.0
-
-    def answer(ask: Ask) -> np.ndarray:
-        nonlocal bits
-        symbols = _choose(ask, tile)
-        bits += prior.tables.bits(symbols, ask.index)
-        return symbols
-
-    coded = _drive(prior.rounds(*tile.y.shape[1:], step_index, lower), answer)
-    return bits, coded
+    chooser = Chooser(prior.tables, tile, worth)
+    coded = _drive(prior.rounds(*tile.y.shape[1:], step_index, lower), chooser)
+    return chooser.bits, coded

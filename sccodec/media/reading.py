@@ -20,7 +20,7 @@ from sccodec.media.picture import Picture, from_array
 if TYPE_CHECKING:
     from PIL import Image, ImageFile
 
-__all__ = ["DEFAULT_MAX_PIXELS", "from_pil", "read"]
+__all__ = ["DEFAULT_MAX_PIXELS", "from_pil", "read", "upright"]
 
 DEFAULT_MAX_PIXELS = 2**28  # 16384 x 16384, 0.8 GB as 8-bit RGB
 
@@ -162,12 +162,27 @@ def _finish(image: Image.Image, decode: Callable[[], tuple[np.ndarray, tuple]]) 
     metadata, dpi = found or collect(image)
     if found is None:
         array = add_colour_key(array, image.info.get("transparency"))
+    if CMYK_NOTE in notes:
+        metadata.pop("icc", None)  # it describes inks that are no longer there
+    return upright(array, metadata, dpi, notes, turned=found is not None)
+
+
+def upright(
+    array: np.ndarray,
+    metadata: dict[str, bytes],
+    dpi: tuple[float, float] | None = None,
+    notes: tuple[str, ...] = (),
+    *,
+    turned: bool = False,
+) -> Picture:
+    """The picture turned as its EXIF or XMP says, which then says "upright".
+
+    `turned`: the pixels are upright already, only metadata and resolution are not.
+    """
     metadata, orientation = make_upright(metadata)
     if dpi and orientation >= 5:
         dpi = dpi[::-1]
-    if CMYK_NOTE in notes:
-        metadata.pop("icc", None)  # it describes inks that are no longer there
-    if found is None:
+    if not turned:
         array = orient(array, orientation)
     return from_array(array, metadata=metadata, dpi=dpi, notes=notes)
 

@@ -15,6 +15,8 @@ from sccodec.container import is_url
 from sccodec.container.describe import describe
 from sccodec.container.metadata import from_chunks
 from sccodec.errors import NotOurFile
+from sccodec.media.metadata import EXIF_PREFIX
+from sccodec.media.reading import upright
 from sccodec.plugins import os_errors
 
 NAME, EXTENSION = "sccodec", ".scc"
@@ -81,17 +83,31 @@ class SccPlugin(PluginV3):
         """The picture, once; options are those of `read`."""
         yield self.read(**options)
 
-    def write(self, ndimage: np.ndarray | list[np.ndarray], **options) -> bytes | None:
+    def write(
+        self,
+        ndimage: np.ndarray | list[np.ndarray],
+        *,
+        icc_profile: bytes | None = None,
+        exif: bytes | None = None,
+        xmp: bytes | str | None = None,
+        dpi: tuple[float, float] | None = None,
+        **options,
+    ) -> bytes | None:
         """Write one picture of the shapes that `read` returns; bytes for the target "<bytes>".
 
-        Options are those of sccodec.encode: rate, quality, max_bytes, roi, ...
+        Metadata is taken under the names, and in the form, in which `metadata` gives it; pixels
+        are stored upright, as the orientation in `exif` says. The other options are those of
+        sccodec.encode: rate, quality, max_bytes, roi, ...
         """
         if isinstance(ndimage, list | tuple) or np.ndim(ndimage) == 4:
             if len(ndimage) != 1:
                 raise ValueError(f"an .scc file holds one picture, not {len(ndimage)}")
             (ndimage,) = ndimage
+        xmp = xmp.encode() if isinstance(xmp, str) else xmp
+        given = {"icc": icc_profile, "exif": (exif or b"").removeprefix(EXIF_PREFIX), "xmp": xmp}
         with os_errors():
-            data = api.encode(np.asarray(ndimage), **options)
+            picture = upright(np.asarray(ndimage), {k: v for k, v in given.items() if v}, dpi)
+            data = api.encode(picture, **options)
         self.request.get_file().write(data)
         return data if self.request.raw_uri == RETURN_BYTES else None
 

@@ -10,6 +10,7 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
+import numpy as np
 from PIL import Image, ImageFile
 
 from sccodec import api
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 FORMAT, EXTENSION, MIME = "SCC", ".scc", "image/x-scc"
 MODES = {(1, False): "L", (1, True): "LA", (3, False): "RGB", (3, True): "RGBA"}
+EIGHT_BITS = tuple(MODES.values())
 BASE = PURPOSES.index("base")
 DRAFT = 2  # how many times smaller a draft must be before the base layer will do
 OPTIONS = ("profile", "rate", "quality", "max_bytes", "step", "tile", "roi", "metadata", "jobs")
@@ -48,6 +50,8 @@ def _accept(prefix: bytes) -> bool:
 class SccImageFile(ImageFile.ImageFile):
     """An .scc picture: mode L, LA, RGB, RGBA, or I;16 for gray of 16 bits.
 
+    Colour or alpha of 16 bits, for which Pillow has no mode, is rounded to 8 as it is loaded;
+    info["sccodec"]["bit_depth"] says what the file holds, and sccodec.decode gives it in full.
     info holds icc_profile, exif, xmp and dpi as for other formats, and under "sccodec" what
     sccodec.info() says of the file. OSError is raised for a file that cannot be opened.
     """
@@ -110,7 +114,7 @@ class SccImageFile(ImageFile.ImageFile):
         partial = ImageFile.LOAD_TRUNCATED_IMAGES
         with os_errors():
             picture = api.File(self._reader, partial).picture(self._layers)
-            self.im = to_pil(picture).im
+            self.im = to_pil(_narrowed(picture) if self.mode in EIGHT_BITS else picture).im
         self.readonly = 0
         if self._exclusive_fp:
             self.fp.close()
@@ -130,14 +134,21 @@ def _mode(reader: Reader) -> str:
     header, alpha = reader.header, "ALPH" in reader.metadata
     if header.modality != 0:
         raise OSError(f"{reader.name}: not a still picture")
-    if header.bit_depth == 8:
-        return MODES[header.channels, alpha]
-    if header.channels == 1 and not alpha:
+    if header.bit_depth == 16 and header.channels == 1 and not alpha:
         return "I;16"
-    raise OSError(
-        f"{reader.name}: Pillow has no mode for colour or alpha of 16 bits "
-        "(sccodec.decode gives the samples as an array)"
-    )
+    return MODES[header.channels, alpha]
+
+
+def _narrowed(picture: Picture) -> Picture:
+    """The picture in 8 bits, nearest samples."""
+    if picture.bit_depth == 8:
+        return picture
+
+    def eight(samples: np.ndarray) -> np.ndarray:
+        return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+    alpha = None if picture.alpha is None else eight(picture.alpha)
+    return replace(picture, pixels=eight(picture.pixels), alpha=alpha)
 
 
 def _info(metadata: Mapping[str, bytes], dpi: tuple[float, float] | None) -> dict:

@@ -3,7 +3,8 @@
 A model folder holds `model.json` (what it is), `prior.npz` (integers of the entropy model)
 and `.onnx` graphs; `weights.npz`, if it is there, is only for training to go on from. The
 digest is a SHA-256 over all but the last; an .scc file names the digest that it was written
-with, so a model is never mistaken for another of the same name.
+with, so a model is never mistaken for another of the same name. `digest.txt` holds it too, so
+that a folder with a damaged file is refused before any of it is loaded.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from sccodec.latents.prior import LayerPrior
 from sccodec.transform.graphs import Graph
 
 FORMAT = 1
+DIGEST = "digest.txt"
 DEFAULT = "photo-1"
 PROFILES = {"photo": DEFAULT}  # the model that encodes a profile today
 
@@ -41,6 +43,9 @@ class LayerPlan:
     needs: tuple[int, ...]  # layers that must be decoded first; the prior sees all of them
     head: str  # synthesis graph that gives pixels from all layers up to this one
     halo: int  # its receptive field, in latents on each side
+    # For the encoder alone: what a squared error of one step is worth in bits, in each round
+    # of latents; None if the layer's symbols can only be the nearest.
+    worth: tuple[float, ...] | None = None
 
 
 class Model:
@@ -62,7 +67,7 @@ class Model:
             self.about["analysis"], self.about["steps"], self.about["tables"]  # all are needed
             self.profile: str = self.about["profile"]
             self.layers = tuple(
-                LayerPlan(**{**layer, "needs": tuple(layer["needs"])})
+                LayerPlan(**{k: tuple(v) if isinstance(v, list) else v for k, v in layer.items()})
                 for layer in self.about["layers"]
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -77,6 +82,24 @@ class Model:
                 content = hashlib.sha256(path.read_bytes()).hexdigest()
                 whole.update(f"{content}  {path.name}\n".encode())
         return whole.hexdigest()
+
+    def check(self) -> None:
+        """Raises WrongModel unless the files are those that `digest.txt` was written for.
+
+        A folder without `digest.txt` is taken as it is.
+        """
+        try:
+            promised = (self.folder / DIGEST).read_text().strip()
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError) as error:
+            raise WrongModel(f"model folder {self.folder}: {DIGEST}: {error}") from None
+        if promised != self.digest:
+            raise WrongModel(
+                f"model folder {self.folder} is damaged: its files do not have the digest that "
+                f"{DIGEST} names",
+                hint="put a fresh copy of the folder in its place",
+            )
 
     @cached_property
     def _arrays(self) -> dict[str, np.ndarray]:
@@ -151,12 +174,19 @@ def installed() -> tuple[list[Model], list[WrongModel]]:
 def find(name: str, digest_prefix: bytes | None = None) -> Model:
     """The installed model of this id, or profile, and (if given) these first digest bytes.
 
+    Its files have been compared with its digest before it is returned; nothing is loaded yet.
     Raises WrongModel, which names those that are installed.
     """
     name = PROFILES.get(name, name)
     models, broken = installed()
-    named = [model for model in models if model.id == name]
-    for model in named:
+    named = []
+    for model in (model for model in models if model.id == name):
+        try:
+            model.check()
+        except WrongModel as error:
+            broken.append(error)
+            continue
+        named.append(model)
         if digest_prefix is None or bytes.fromhex(model.digest).startswith(digest_prefix):
             return model
     here = ", ".join(f"{m.id} ({m.digest[:16]})" for m in models) or "none"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import sys
 import time
 import tomllib
 from dataclasses import asdict, dataclass, fields
@@ -15,9 +16,10 @@ import torch
 
 from sccodec.errors import BadRequest
 from sccodec.train import data
-from sccodec.train.loss import rate_distortion
-from sccodec.train.model import PictureModel, load, save, start
+from sccodec.train.loss import Terms, rate_distortion
+from sccodec.train.model import Coded, PictureModel, load, save, start, warm_start
 from sccodec.train.networks import Shape
+from sccodec.train.objectives import descend
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -43,6 +45,8 @@ class Recipe:
     base_jitter: float = 0.3
     base_weight: float = 0.1
     absent: float = 0.06
+    only_entropy: bool = False
+    objectives: int = 0
     validate_at: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
     validate_crops: int = 24
 
@@ -90,30 +94,37 @@ class Run:
         self.held_out = data.load([root / s for s in recipe.validation], cache)
         self.step, self.best = 0, math.inf
         last = self.out / "last.pt"
-        resume = last if last.exists() else init
-        if resume is not None:
-            self.model, state = load(resume)
-            _check_shape(self.model.shape, recipe.network, resume)
+        if last.exists():
+            self.model, state = load(last)
+            _check_shape(self.model.shape, recipe.network, last)
         else:
-            self.model, state = PictureModel(recipe.network, recipe.offsets, recipe.hyper_steps), {}
+            self.model = PictureModel(recipe.network, recipe.offsets, recipe.hyper_steps)
             start(self.model, self.crops)
+            if init is not None:
+                taken, of = warm_start(self.model, init)
+                if not taken:
+                    raise BadRequest(f"{init}: none of its weights fit the recipe's network")
+                print(f"{taken} of {of} arrays taken from {init}", file=sys.stderr)
         self.model.to(device)
         if device != "cpu":
             self.model.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.model).eval()
+        if recipe.only_entropy:
+            self.model.requires_grad_(False).entropy.requires_grad_(True)
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimiser = self._optimiser()
-        if resume == last:
+        if last.exists():
             self.step, self.best = state["step"], state["best"]
             self.average.load_state_dict(state["average"])
             self.optimiser.load_state_dict(state["optimiser"])
 
     def _optimiser(self):
-        slow = [p for n, p in self.model.named_parameters() if "linear.weight" in n]
-        slow_ids = {id(p) for p in slow}
-        fast = [p for p in self.model.parameters() if id(p) not in slow_ids]
+        trained = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
+        slow = [p for n, p in trained if "linear.weight" in n]
+        fast = [p for n, p in trained if "linear.weight" not in n]
         groups = [{"params": fast, "peak": self.recipe.rate}]
         groups.append({"params": slow, "peak": self.recipe.linear_rate})
-        return torch.optim.Adam(groups, lr=self.recipe.rate, betas=(0.9, 0.99))
+        return torch.optim.Adam(groups, lr=self.recipe.rate, betas=(0.9, 0.99), fused=True)
 
     def train(self, max_minutes: float | None = None, say=print) -> None:
         """Trains to the recipe's steps or for `max_minutes`, whichever ends first.
@@ -159,11 +170,20 @@ class Run:
         jitter = torch.tensor(draw.normal(0, recipe.base_jitter, count), dtype=torch.float32)
         base_log2 = log2_step + jitter.to(x.device)[:, None, None, None]
         absent = torch.tensor(draw.random(count) < recipe.absent, device=x.device)
-        coded = self.model(x, base_log2, log2_step, absent)
-        terms = rate_distortion(x, coded, log2_step, recipe.base_weight, absent)
         self.optimiser.zero_grad(set_to_none=True)
-        terms.loss.mean().backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+        if recipe.objectives:
+            # Neighbours in the batch have similar steps: each part of it is an objective.
+            parts = np.array_split(np.arange(count), recipe.objectives)
+            all_terms = [
+                self._terms(x[part], base_log2[part], log2_step[part], absent[part])
+                for part in parts
+            ]
+            descend(self.trained, [terms.loss.mean() for terms in all_terms])
+            terms = Terms(*(torch.cat(term) for term in zip(*all_terms, strict=True)))
+        else:
+            terms = self._terms(x, base_log2, log2_step, absent)
+            terms.loss.mean().backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.trained, recipe.clip)
         if torch.isfinite(norm):
             self.optimiser.step()
         with torch.no_grad():
@@ -171,6 +191,14 @@ class Run:
             for old, new in zip(self.average.parameters(), self.model.parameters(), strict=True):
                 old.lerp_(new, 1 - decay)
         return terms
+
+    def _terms(self, x, base_log2, log2_step, absent) -> Terms:
+        if self.recipe.only_entropy:
+            *_, base_bits, bits = self.model.code(x, base_log2, log2_step)
+            coded = Coded(x, x, base_bits, bits)  # no synthesis, so no distortion
+        else:
+            coded = self.model(x, base_log2, log2_step, absent)
+        return rate_distortion(x, coded, log2_step, self.recipe.base_weight, absent)
 
     def _line(self, terms, speed: float) -> str:
         return (

@@ -9,15 +9,14 @@ would only drown the rest.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
 from sccodec.train.model import Coded
 
 
-@dataclass
-class Terms:
+class Terms(NamedTuple):
     """The loss of a batch and what it is made of, each (N,)."""
 
     loss: torch.Tensor

@@ -53,23 +53,28 @@ class PictureModel(nn.Module):
 
         `absent` (N,) bool marks samples whose enhancement the synthesis must do without.
         """
+        base_hat, y_hat, base_bits, bits = self.code(x, base_log2, log2_step)
+        plane = step_plane(log2_step)
+        if absent is not None:
+            gone = absent[:, None, None, None]
+            y_hat = torch.where(gone, 0.0, y_hat)
+            plane = torch.where(gone, ABSENT, plane)
+        size = (-1, -1, *y_hat.shape[2:])
+        base_plane = step_plane(base_log2).expand(size)
+        planes = torch.cat([base_plane, plane.expand(size)], 1)
+        base = self.base_synthesis(base_hat, base_plane)
+        full = self.synthesis(torch.cat([base_hat, y_hat], 1), planes)
+        return Coded(base, full, base_bits, bits)
+
+    def code(self, x, base_log2, log2_step):
+        """Latents as the syntheses get them, and bits (N,): base, enhancement, base, ..."""
         y_base, y, z_base, z = self.analysis(x)
         entropy = self.entropy
         base_bits, base_hat, base_seen = entropy.layer(
             entropy.base, y_base, z_base, None, base_log2
         )
         bits, y_hat, _ = entropy.layer(entropy.enhancement, y, z, base_seen, log2_step)
-        plane = step_plane(log2_step)
-        if absent is not None:
-            gone = absent[:, None, None, None]
-            y_hat = torch.where(gone, 0.0, y_hat)
-            plane = torch.where(gone, ABSENT, plane)
-        size = (-1, -1, *y.shape[2:])
-        base_plane = step_plane(base_log2).expand(size)
-        planes = torch.cat([base_plane, plane.expand(size)], 1)
-        base = self.base_synthesis(base_hat, base_plane)
-        full = self.synthesis(torch.cat([base_hat, y_hat], 1), planes)
-        return Coded(base, full, base_bits, bits)
+        return base_hat, y_hat, base_bits, bits
 
 
 @torch.no_grad()
@@ -128,31 +133,52 @@ def load(path) -> tuple[PictureModel, dict]:
     """Reads a checkpoint: the model, and everything else that was saved with it.
 
     `path` is a run's .pt file, or the `weights.npz` of a model folder (float16 weights alone).
-    Raises BadRequest if it is neither.
+    Raises BadRequest if it is neither, or of another version of the networks.
     """
+    weights, state = _read(Path(path))
     try:
-        return _load(Path(path))
+        shape = {k: tuple(v) if isinstance(v, list) else v for k, v in state["shape"].items()}
+        model = PictureModel(Shape(**shape), **state.get("quantiser", {}))
+        for name, value in model.state_dict().items():
+            weights[name] = weights[name].to(value.dtype)
+        model.load_state_dict(weights)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise BadRequest(
+            f"{path}: not a checkpoint of these networks: {error}",
+            hint="sccodec train --init takes from it what still fits",
+        ) from None
+    return model, state
+
+
+@torch.no_grad()
+def warm_start(model: PictureModel, path) -> tuple[int, int]:
+    """Takes from a checkpoint every weight whose name and shape agree, so that a change of
+    architecture need not start from nothing; returns how many, and of how many.
+
+    Raises BadRequest if `path` is not a checkpoint.
+    """
+    weights, _ = _read(Path(path))
+    own = model.state_dict()
+    fit = [k for k, v in own.items() if k in weights and weights[k].shape == v.shape]
+    for name in fit:
+        own[name].copy_(weights[name])
+    return len(fit), len(own)
+
+
+def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as archive:
+                state = json.loads(str(archive["about"]))
+                names = [name for name in archive.files if name != "about"]
+                arrays = {name: archive[name].astype(np.float32) for name in names}
+            return {name: torch.from_numpy(array) for name, array in arrays.items()}, state
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return state.pop("model"), state
     except OSError:
         raise
     except Exception as error:  # pickle, zip, JSON and PyTorch each have their own
         raise BadRequest(f"{path} is not a checkpoint of sccodec") from error
-
-
-def _load(path: Path) -> tuple[PictureModel, dict]:
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as archive:
-            state = json.loads(str(archive["about"]))
-            names = [name for name in archive.files if name != "about"]
-            weights = {name: torch.from_numpy(archive[name].astype(np.float32)) for name in names}
-    else:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        weights = state.pop("model")
-    shape = Shape(**{k: tuple(v) if isinstance(v, list) else v for k, v in state["shape"].items()})
-    model = PictureModel(shape, **state.get("quantiser", {}))
-    for name, value in model.state_dict().items():
-        weights[name] = weights[name].to(value.dtype)
-    model.load_state_dict(weights)
-    return model, state
 
 
 def save_weights(path, model: PictureModel, **more) -> None:

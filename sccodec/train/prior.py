@@ -61,18 +61,21 @@ class Up(nn.Module):
 
 
 class ContextStep(nn.Module):
-    """Mean and log2-scale of every latent from the features and the latents known so far."""
+    """Mean and log2-scale of every latent from the features and the latents known so far.
+
+    The first layer is not linear, so that what spreads to the neighbours can be a latent's
+    size as well as its value: scales are learnt from the one, means from the other.
+    """
 
     def __init__(self, latents: int, wide: int):
         super().__init__()
-        self.spread = depthwise(latents)
-        self.mix = pointwise(latents + wide, wide)
-        self.think = pointwise(wide, wide)
+        self.enter, self.spread = pointwise(latents, wide), depthwise(wide)
+        self.mix = pointwise(2 * wide, wide)
         self.leave = pointwise(wide, 2 * latents, 0)
 
     def forward(self, known, features):
-        u = torch.cat([self.spread(known), features], 1)
-        return self.leave(act(self.think(act(self.mix(u)))))
+        u = torch.cat([self.spread(act(self.enter(known))), features], 1)
+        return self.leave(act(self.mix(u)))
 
 
 class Prior(nn.Module):

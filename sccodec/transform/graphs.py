@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -85,58 +87,85 @@ class Graph:
         return dict(zip((o.name for o in self.session.get_outputs()), values, strict=True))
 
 
+Window = tuple[Span, Span]  # rows, columns
+
+
+def _each(work: Callable[[Window], None], windows: Iterable[Window], jobs: int) -> None:
+    """work(window) for each, on `jobs` threads; as many windows as threads are in memory."""
+    with ThreadPoolExecutor(max(1, jobs)) as pool:
+        for _ in pool.map(work, windows):
+            pass
+
+
 def analyse(
-    graph: Graph, cut: Callable[[Span, Span], np.ndarray], height: int, width: int
+    graph: Graph,
+    cut: Callable[[Span, Span], np.ndarray],
+    height: int,
+    width: int,
+    jobs: int = 1,
 ) -> dict[str, np.ndarray]:
     """A canvas of `height` x `width` pixels, multiples of 64 -> every output by name,
     (C, H/16, W/16) for latents and (C, H/64, W/64) for hyper-latents, float32.
 
     cut(rows, columns) gives the canvas between the spans' outer ends, (3, h, w) float32 in
-    -128..127; it is called once for each window.
+    -128..127; it is called once for each window, on `jobs` threads.
     """
     halo = -(-graph.halo * LATENT // HYPER) * HYPER
     result: dict[str, np.ndarray] = {}
-    for y in spans(0, height, WINDOW, halo, height):
-        for x in spans(0, width, WINDOW, halo, width):
-            for name, value in graph.run(pixels=cut(y, x)[None]).items():
-                unit = (y.outer_end - y.outer_begin) // value.shape[2]
-                shape = (value.shape[1], height // unit, width // unit)
-                whole = result.setdefault(name, np.empty(shape, np.float32))
-                rows, columns = (
-                    slice(y.begin // unit, y.end // unit),
-                    slice(x.begin // unit, x.end // unit),
-                )
-                whole[:, rows, columns] = value[0][
-                    :,
-                    (y.begin - y.outer_begin) // unit : (y.end - y.outer_begin) // unit,
-                    (x.begin - x.outer_begin) // unit : (x.end - x.outer_begin) // unit,
-                ]
+
+    def work(window: Window) -> None:
+        y, x = window
+        for name, value in graph.run(pixels=cut(y, x)[None]).items():
+            unit = (y.outer_end - y.outer_begin) // value.shape[2]
+            shape = (value.shape[1], height // unit, width // unit)
+            whole = result.setdefault(name, np.empty(shape, np.float32))
+            rows, columns = (
+                slice(y.begin // unit, y.end // unit),
+                slice(x.begin // unit, x.end // unit),
+            )
+            whole[:, rows, columns] = value[0][
+                :,
+                (y.begin - y.outer_begin) // unit : (y.end - y.outer_begin) // unit,
+                (x.begin - x.outer_begin) // unit : (x.end - x.outer_begin) // unit,
+            ]
+
+    rows = spans(0, height, WINDOW, halo, height)
+    _each(work, product(rows, spans(0, width, WINDOW, halo, width)), jobs)
     return result
 
 
 def synthesise(
-    graph: Graph, latents: np.ndarray, planes: np.ndarray, box: tuple[int, int, int, int]
-) -> Iterator[tuple[int, int, np.ndarray]]:
-    """Pixels of the latent rectangle `box` (left, top, right, bottom) in windows.
+    graph: Graph,
+    latents: np.ndarray,
+    planes: np.ndarray,
+    box: tuple[int, int, int, int],
+    put: Callable[[int, int, np.ndarray], None],
+    jobs: int = 1,
+) -> None:
+    """Pixels of the latent rectangle `box` (left, top, right, bottom), window by window.
 
     latents (C, h, w) and planes (L, h, w) float32 must hold the box and, where they do not end
-    there, a halo around it. Yields (top, left, pixels (3, H, W) float32 in -128..127), top and
-    left in pixels from the origin of `latents`.
+    there, a halo around it. put(top, left, pixels (3, H, W) float32 in -128..127) is called once
+    for each window, on `jobs` threads; top and left in pixels from the origin of `latents`.
     """
     _, height, width = latents.shape
     left, top, right, bottom = box
+
+    def work(window: Window) -> None:
+        y, x = window
+        cut = (
+            slice(None),
+            slice(y.outer_begin, y.outer_end),
+            slice(x.outer_begin, x.outer_end),
+        )
+        out = graph.run(
+            latents=np.ascontiguousarray(latents[cut])[None],
+            steps=np.ascontiguousarray(planes[cut])[None],
+        )["pixels"][0]
+        rows = slice((y.begin - y.outer_begin) * LATENT, (y.end - y.outer_begin) * LATENT)
+        columns = slice((x.begin - x.outer_begin) * LATENT, (x.end - x.outer_begin) * LATENT)
+        put(y.begin * LATENT, x.begin * LATENT, out[:, rows, columns])
+
     size = WINDOW // LATENT
-    for y in spans(top, bottom, size, graph.halo, height):
-        for x in spans(left, right, size, graph.halo, width):
-            cut = (
-                slice(None),
-                slice(y.outer_begin, y.outer_end),
-                slice(x.outer_begin, x.outer_end),
-            )
-            out = graph.run(
-                latents=np.ascontiguousarray(latents[cut])[None],
-                steps=np.ascontiguousarray(planes[cut])[None],
-            )["pixels"][0]
-            rows = slice((y.begin - y.outer_begin) * LATENT, (y.end - y.outer_begin) * LATENT)
-            columns = slice((x.begin - x.outer_begin) * LATENT, (x.end - x.outer_begin) * LATENT)
-            yield y.begin * LATENT, x.begin * LATENT, out[:, rows, columns]
+    rows = spans(top, bottom, size, graph.halo, height)
+    _each(work, product(rows, spans(left, right, size, graph.halo, width)), jobs)

@@ -313,12 +313,13 @@ def test_a_cut_file_opens_as_what_is_whole(scc_file, scc):
 
 
 def test_formats_of_the_option_are_those_that_can_be_written(scc_file):
-    from sccodec.cli.decode import command
+    from sccodec.cli.decode import PICTURES, TENSORS, command
     from sccodec.media.image import supported_formats
 
     (option,) = (p for p in command.params if p.name == "kind")
-    assert set(supported_formats()) == set(option.type.choices) - {"jpg", "tif"}
-    for name in option.type.choices:
+    assert set(option.type.choices) == {*PICTURES, *TENSORS}
+    assert set(supported_formats()) == set(PICTURES) - {"jpg", "tif"}
+    for name in PICTURES:
         assert run("decode", scc_file, "--format", name).code == 0
         assert scc_file.with_suffix(f".{name}").stat().st_size > 1000
     assert run("decode", scc_file, "--format", "../x").code == 1

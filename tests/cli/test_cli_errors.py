@@ -201,6 +201,18 @@ def test_a_failing_file_does_not_stop_the_rest(folder):
     assert (result.code, Path("out/good.png").exists()) == (2, True)
 
 
+def test_control_characters_in_names_do_not_reach_the_terminal(folder, scc):
+    name = "red\x1b[31m\a\u202egnp.scc"
+    for content, fine in ((None, False), (b"none", False), (scc, True)):
+        if content is not None:
+            Path(name).write_bytes(content)
+        for arguments in (["info", name], ["verify", name], ["decode", name, "-o", "a.png", "-f"]):
+            result = run(*arguments)
+            assert (result.code == 0) == fine
+            assert "red\\x1b[31m\\x07\\u202egnp.scc" in result.err + result.out.decode()
+            assert not {"\x1b", "\a", "\u202e"} & set(result.err + result.out.decode())
+
+
 # -- hostile files ----------------------------------------------------------------------------
 
 

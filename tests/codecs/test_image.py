@@ -468,3 +468,17 @@ def test_every_changed_byte_of_the_header_is_noticed(tiled):
         broken[at] ^= 0x15
         with pytest.raises(CodecError):
             decoded(bytes(broken))
+
+
+def test_effort_buys_bytes_at_a_little_error():
+    pixels = picture(128, 192, seed=3)
+    near, cheap = (encoded(pixels, Settings(step=340, effort=effort)) for effort in (1, 5))
+    errors = [np.square(decoded(data) - pixels.astype(float)).mean() for data in (near, cheap)]
+    assert len(cheap) < len(near)
+    assert errors[1] < 1.2 * errors[0]
+
+
+@pytest.mark.parametrize("effort", [0, 10])
+def test_efforts_are_one_to_nine(effort):
+    with pytest.raises(BadRequest, match=f"effort {effort} is not within 1..9"):
+        Settings(effort=effort)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
+from scc_samples import small_file
 
 from sccodec.container import Header, LayerEntry, from_bytes, to_bytes
 from sccodec.container.layout import ABSENT
@@ -45,3 +48,27 @@ def test_a_huge_tile_is_refused_from_the_header():
 
 def test_a_tile_size_beyond_a_small_picture_is_no_huge_tile():
     assert from_bytes(file(64, 2**20)).header.tile_size == 2**20
+
+
+# Just below what the small file needs: 100 x 120 pixels, three layers of four tiles, 16 bytes.
+TOO_LITTLE = {
+    "PIXELS": 11_999,
+    "DIMENSION": 119,
+    "TILE": 4_095,
+    "LAYERS": 2,
+    "TILES": 11,
+    "CHUNK": 100,
+    "METADATA": 15,
+}
+
+
+@pytest.mark.parametrize("name", TOO_LITTLE)
+def test_every_variable_is_obeyed_before_anything_is_read_for_it(monkeypatch, name):
+    data = small_file()
+    monkeypatch.setenv(f"SCCODEC_MAX_{name}", str(TOO_LITTLE[name]))
+    with pytest.raises(LimitExceeded):
+        from_bytes(data)
+    enough = 10**6 if name == "CHUNK" else TOO_LITTLE[name] + 1
+    monkeypatch.setenv(f"SCCODEC_MAX_{name}", str(enough))
+    assert from_bytes(data).header.width == 100
+    assert set(TOO_LITTLE) == {field.name[4:].upper() for field in fields(Limits)}

@@ -12,15 +12,27 @@ import sys
 import time
 import traceback
 import zlib
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 import sccodec
-from sccodec.codecs import image
+from sccodec.codecs import image, tensor
+from sccodec.codecs.tiles import Grid
+from sccodec.codecs.verify import verify
 from sccodec.container import Limits, extract, from_bytes, join
 from sccodec.container.describe import describe
+from sccodec.entropy.coder import Models
+from sccodec.entropy.tables import STEPS
 from sccodec.errors import CodecError
+from sccodec.latents import quantize
+from sccodec.profiles.registry import find
 
-SECONDS = 20  # a case that takes longer is a finding
+TESTS = Path(__file__).parents[1]
+SECONDS = 20  # of processor time; a case that takes more is a finding
+HANGS = 600  # seconds of the clock after which a case that waits for something is one too
 MEMORY = 6 << 30  # bytes of address space
 LIMITS = Limits(max_pixels=1 << 20)  # so that a slow case is a fault, not a large picture
 HEAD = struct.Struct("<4sBI")
@@ -104,63 +116,146 @@ def signed(data: bytes) -> bytes:
     return bytes(out)
 
 
-def exercise(data: bytes) -> str:
-    """Gives one file to every reader; returns a word for what became of it.
+class Targets:
+    """What a mutant is given to, how often each was, and how often each refused."""
+
+    def __init__(self):
+        self.calls: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+
+    def call(self, target: str, function, *arguments, **options):
+        """What the function returns, or the CodecError that it ends with."""
+        self.calls[target] += 1
+        try:
+            return function(*arguments, **options)
+        except CodecError as error:
+            self.refused[target] += 1
+            return error
+
+
+def exercise(data: bytes, original: bytes, draw: random.Random, targets: Targets) -> str:
+    """Gives a mutant of `original` to every reader; returns a word for what became of it.
 
     A refusal by one reader does not keep the file from the next. Raises whatever is no refusal.
     """
-    reader = from_bytes(data, limits=LIMITS, allow_partial=True)
-    describe(reader)
-    reader.check()
-    layers = reader.header.layers
-    refusals = [_refusal(image.decode, reader, layer.name, allow_partial=True) for layer in layers]
-    refusals.append(_refusal(image.decode, reader))
-    refusals.append(_refusal(_take_apart, reader))
-    refusals.append(_refusal(from_bytes, data, limits=LIMITS))
-    return "opened: " + ", ".join(sorted({word for word in refusals if word}) or ["all is well"])
-
-
-def _refusal(function, *arguments, **options) -> str | None:
-    """The name of the CodecError that a call ends with."""
-    try:
-        function(*arguments, **options)
-    except CodecError as error:
-        return type(error).__name__
-    return None
-
-
-def _take_apart(reader) -> None:
-    """Extracts every layer alone and joins them again."""
+    met = [targets.call("parse", from_bytes, data, limits=LIMITS)]
+    reader = targets.call("parse", from_bytes, data, limits=LIMITS, allow_partial=True)
+    if isinstance(reader, CodecError):
+        return type(reader).__name__
+    met.append(targets.call("info", describe, reader))
+    targets.call("verify", verify, reader)
     parts = []
     for index in reader.header.present:
         out = io.BytesIO()
-        extract(reader, [index], out)
-        parts.append(from_bytes(out.getvalue(), limits=LIMITS))
-    join(parts, io.BytesIO())
+        met.append(targets.call("extract", extract, reader, [index], out))
+        if not isinstance(met[-1], CodecError):
+            parts.append(from_bytes(out.getvalue(), limits=LIMITS))
+    if parts:
+        met.append(targets.call("join", join, parts, io.BytesIO()))
+        others = [*parts, from_bytes(original)]
+        met.append(targets.call("join", join, others, io.BytesIO()))
+    target, decode = "decode picture", image.decode
+    if reader.header.modality == 2:
+        target, decode = "decode tensors", tensor.decode
+    for layer in reader.header.layers:
+        met.append(targets.call(target, decode, reader, layer.name, allow_partial=True))
+    met.append(targets.call(target, decode, reader))
+    if decode is image.decode:
+        met.append(targets.call("decode region", decode, reader, box=_box(reader, draw)))
+        _entropy(data, reader, draw, targets)
+    words = sorted({type(word).__name__ for word in met if isinstance(word, CodecError)})
+    return "opened: " + (", ".join(words) or "all is well")
 
 
-def run(seeds: list[Path], cases: int | None, minutes: float | None, seed: int, out: Path | None):
-    """Returns ({verdict: count}, findings)."""
-    originals = [path.read_bytes() for path in seeds]
-    verdicts: dict[str, int] = {}
-    findings: list[str] = []
+def _box(reader, draw: random.Random) -> tuple[int, int, int, int]:
+    """A small rectangle that is in the picture."""
+    header = reader.header
+    return draw.randrange(header.width), draw.randrange(header.height), 40, 24
+
+
+def _entropy(data: bytes, reader, draw: random.Random, targets: Targets) -> None:
+    """One payload of the lowest layer, whatever its checksums say, to both entropy decoders.
+
+    Raises AssertionError if they do not come to the same end.
+    """
+    header = reader.header
+    try:
+        model = find(header.model, header.digest)
+        place = draw.choice(reader.ranges([0]))
+    except (CodecError, IndexError):
+        return  # no model, no lowest layer, or no payload in it
+    box = Grid(header.width, header.height, header.tile_size).latents(place.tile)
+    size = box.height, box.width
+    payload = bytearray(data[place.offset : place.offset + place.length])
+    for _ in range(draw.choice((0, 1, 4))):
+        at = draw.randrange(len(payload) + 1)
+        payload[at : at + 1] = draw.randbytes(draw.randrange(8))
+    payload = bytes(payload[: len(payload) & ~3] if draw.random() < 0.9 else payload)
+    step, ends = min(header.layer(0).step, STEPS - 1), []
+    for plain in (False, True):
+        models = Models(model.tables, plain=plain)
+        end = targets.call(
+            "entropy decode", quantize.decode, model.priors[0], models, payload, size, step, None
+        )
+        ends.append(type(end) if isinstance(end, CodecError) else end[0])
+    assert ends[0] == ends[1], f"the two entropy decoders disagree: {ends}"
+
+
+@dataclass
+class Outcome:
+    """What a run met."""
+
+    verdicts: Counter[str] = field(default_factory=Counter)
+    targets: Targets = field(default_factory=Targets)
+    findings: list[str] = field(default_factory=list)
+
+
+def seeds() -> list[bytes]:
+    """Sound files: vectors, which have no pictures in them, and as many pictures and tensors."""
+    golden = [path.read_bytes() for path in sorted((TESTS / "golden").glob("*.scc"))]
+    golden += tensor_files()
+    sound = sorted((TESTS.parent / "formats" / "vectors").glob("ok_*.vector"))
+    vectors = [path.read_bytes().split(b"\n\n", 1)[1] for path in sound]
+    if not golden or not vectors:
+        raise FileNotFoundError("golden files or vectors are missing from this checkout")
+    return golden * (len(vectors) // len(golden) + 1) + vectors
+
+
+def tensor_files() -> list[bytes]:
+    """Two tensors in one file, by each of the two coders, in layers and in small tiles."""
+    draw = np.random.default_rng(3)
+    features = np.maximum(draw.normal(0, 1, (6, 9, 11)), 0).astype(np.float32)
+    given = {"features": features, "logits": draw.normal(3, 2, 40).astype(np.float32)}
+    return [
+        tensor.encode(given, tensor.Settings(levels=levels, coder=coder, tile=tile))
+        for levels, coder, tile in (
+            (4, "context", 64),
+            ((2, 8), "context", 1024),
+            (5, "unary", 256),
+        )
+    ]
+
+
+def run(
+    originals: list[bytes], cases: int | None, minutes: float | None, seed: int, out: Path | None
+) -> Outcome:
+    """Some cases, or as many as fit in some minutes; findings are written to `out`."""
+    outcome = Outcome()
     begin, count = time.monotonic(), 0
     while (cases is None or count < cases) and (
         minutes is None or time.monotonic() - begin < 60 * minutes
     ):
         draw = random.Random(seed * 1_000_003 + count)
-        data = mutate(draw.choice(originals), originals, draw)
+        original = draw.choice(originals)
+        data = mutate(original, originals, draw)
         if draw.random() < 0.5:
             data = signed(data)
-        previous = signal.signal(signal.SIGALRM, _too_slow)
-        signal.alarm(SECONDS)
         try:
-            verdict = exercise(data)
-        except CodecError as error:
-            verdict = type(error).__name__
+            _watch(SECONDS, HANGS)
+            verdict = exercise(data, original, draw, outcome.targets)
         except BaseException as error:
             verdict = "FINDING"
-            findings.append(f"case {count}: {error!r}")
+            outcome.findings.append(f"case {count}: {error!r}")
             if out is not None:
                 out.mkdir(parents=True, exist_ok=True)
                 (out / f"{seed}-{count}.scc").write_bytes(data)
@@ -168,36 +263,46 @@ def run(seeds: list[Path], cases: int | None, minutes: float | None, seed: int, 
             if isinstance(error, KeyboardInterrupt):
                 break
         finally:
-            signal.alarm(0)
-            signal.signal(signal.SIGALRM, previous)
-        verdicts[verdict] = verdicts.get(verdict, 0) + 1
+            _watch(0, 0)
+        outcome.verdicts[verdict] += 1
         count += 1
-    return verdicts, findings
+    return outcome
+
+
+def _watch(processor: int, clock: int) -> None:
+    """Raises TooSlowError in so many seconds of either kind; 0 for never."""
+    for kind, number, seconds in (
+        (signal.ITIMER_PROF, signal.SIGPROF, processor),
+        (signal.ITIMER_REAL, signal.SIGALRM, clock),
+    ):
+        signal.signal(number, _too_slow if seconds else signal.SIG_IGN)
+        signal.setitimer(kind, seconds)
 
 
 def _too_slow(*_):
-    raise TooSlowError(f"more than {SECONDS} s")
+    raise TooSlowError(f"more than {SECONDS} s of work, or {HANGS} s of waiting")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("files", nargs="*", type=Path, help="default: the golden files")
+    parser.add_argument("files", nargs="*", type=Path, help="default: golden files and vectors")
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    here = Path(__file__).parent
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    files = options.files or sorted((here.parent / "golden").glob("*.scc"))
-    out = here / "findings"
+    originals = [path.read_bytes() for path in options.files] or seeds()
+    out = Path(__file__).parent / "findings"
     begin = time.monotonic()
-    verdicts, findings = run(files, None, options.minutes, options.seed, out)
-    total = sum(verdicts.values())
+    outcome = run(originals, None, options.minutes, options.seed, out)
+    total = sum(outcome.verdicts.values())
     print(f"sccodec {sccodec.__version__}: {total} cases in {time.monotonic() - begin:.0f} s")
-    for verdict, count in sorted(verdicts.items()):
-        print(f"{count:8}  {verdict}")
-    for finding in findings[:20]:
+    for target, count in outcome.targets.calls.items():
+        print(f"{count:8}  {target}, {outcome.targets.refused[target]} of them refused")
+    for verdict, count in sorted(outcome.verdicts.items()):
+        print(f"{count:8}  ended {verdict}")
+    for finding in outcome.findings[:20]:
         print(finding)
-    sys.exit(1 if findings else 0)
+    sys.exit(1 if outcome.findings else 0)
 
 
 if __name__ == "__main__":

@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import pytest
 
 from tests.fuzz import fuzz
 
-GOLDEN = sorted((Path(__file__).parents[1] / "golden").glob("*.scc"))
+TARGETS = {
+    *("parse", "info", "verify", "extract", "join", "entropy decode"),
+    *("decode picture", "decode region", "decode tensors"),
+}
 
 
 def test_mutants_are_refused_or_read_and_nothing_else():
-    assert GOLDEN, "golden files are missing from this checkout"
-    verdicts, findings = fuzz.run(GOLDEN, cases=150, minutes=None, seed=5, out=None)
-    assert findings == []
-    assert sum(verdicts.values()) == 150
-    assert any(verdict.startswith("opened") for verdict in verdicts)
+    outcome = fuzz.run(fuzz.seeds(), cases=150, minutes=None, seed=5, out=None)
+    assert outcome.findings == []
+    assert sum(outcome.verdicts.values()) == 150
+    assert any(verdict.startswith("opened") for verdict in outcome.verdicts)
+    assert set(outcome.targets.calls) == TARGETS
+    for target in TARGETS - {"info", "verify"}:  # these do not refuse what opens
+        assert 0 < outcome.targets.refused[target] < outcome.targets.calls[target], target
 
 
-def test_a_finding_is_noticed(monkeypatch):
-    def faulty(data: bytes) -> str:
-        raise IndexError("not ours")
+def faulty(*_):
+    raise IndexError("not ours")
 
-    monkeypatch.setattr(fuzz, "exercise", faulty)
-    verdicts, findings = fuzz.run(GOLDEN, cases=2, minutes=None, seed=5, out=None)
-    assert verdicts == {"FINDING": 2}
-    assert "IndexError" in findings[0]
+
+def endless(*_):
+    while True:
+        pass
+
+
+@pytest.mark.parametrize(("reader", "words"), [(faulty, "IndexError"), (endless, "TooSlow")])
+def test_a_finding_is_noticed(monkeypatch, tmp_path, reader, words):
+    monkeypatch.setattr(fuzz, "exercise", reader)
+    monkeypatch.setattr(fuzz, "SECONDS", 0.05)
+    outcome = fuzz.run(fuzz.seeds(), cases=2, minutes=None, seed=5, out=tmp_path)
+    assert outcome.verdicts == {"FINDING": 2}
+    assert words in outcome.findings[0]
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".scc", ".scc", ".txt", ".txt"]

@@ -17,7 +17,7 @@ def latents(model, layer, height=8, width=12, seed=0):
     """Unquantised values of about the size that the layer's prior expects."""
     random = np.random.default_rng(seed)
     plan, prior = model.layers[layer], model.priors[layer]
-    size = prior.mean_scale / 4096
+    size = prior.mean_scale / 4096 * 2**ACTIVATION_BITS
     y = random.laplace(0, 1, (plan.latents, height, width)) * size
     z = random.normal(0, 2, (plan.hyper, height // 4, width // 4))
     return Analysed(y.astype(np.float32), z.astype(np.float32))
@@ -74,7 +74,7 @@ def asks(prior, step, lower, answer, size=(8, 12)):
 def test_rounds_cover_every_latent_once(tiny_model):
     prior = tiny_model.priors[0]
     met, _ = asks(prior, 256, None, lambda ask: np.zeros(len(ask.index), np.int32))
-    assert [ask.what for ask, _ in met] == ["hyper", "latent", "latent"]
+    assert [ask.what for ask, _ in met] == ["hyper"] + 4 * ["latent"]
     assert (
         np.sum([ask.select for ask, _ in met[1:]], axis=0).tolist() == np.ones((8, 8, 12)).tolist()
     )
@@ -98,7 +98,7 @@ def test_offsets_pull_towards_the_mean_and_leave_zeros_alone(tiny_model):
 def test_every_number_that_chooses_a_table_is_an_integer(tiny_model):
     for layer, tile, lower in both_layers(tiny_model, 300):
         prior = tiny_model.priors[layer]
-        met, coded = asks(prior, 300, lower, lambda ask, t=tile: quantize._choose(ask, t))
+        met, coded = asks(prior, 300, lower, lambda ask, t=tile: quantize.nearest(ask, t))
         assert (coded.seen == np.rint(coded.seen)).all()
         for ask, _ in met:
             assert (ask.mean * 4096 == np.rint(ask.mean * 4096)).all()
@@ -178,7 +178,7 @@ def twin(torch, tiny_model, layer):
 def test_the_float_twin_of_training_agrees_within_the_rounding(tiny_model, layer):
     torch = pytest.importorskip("torch")
     _, tile, lower = both_layers(tiny_model, 256)[layer]
-    met, coded = asks(tiny_model.priors[layer], 256, lower, lambda ask: quantize._choose(ask, tile))
+    met, coded = asks(tiny_model.priors[layer], 256, lower, lambda ask: quantize.nearest(ask, tile))
     hyper, mean = met[0], np.zeros_like(coded.seen)
     index = np.zeros(mean.shape, int)
     for ask, _ in met[1:]:
@@ -199,3 +199,33 @@ def test_the_float_twin_of_training_agrees_within_the_rounding(tiny_model, layer
     wanted = (log2_scale[0].numpy() - tables.smallest) * tables.per_octave
     wanted = np.clip(wanted, 0, len(tables) - 1)
     assert np.abs(wanted - index).max() < 1.5
+
+
+def test_an_error_worth_everything_leaves_the_nearest_symbols(tiny_model):
+    _, tile, lower = both_layers(tiny_model, 256)[1]
+    prior = tiny_model.priors[1]
+    near = quantize.count_bits(prior, tile, 256, lower)
+    exact = quantize.count_bits(prior, tile, 256, lower, (1e9,) * 4)
+    assert exact[0] == pytest.approx(near[0], rel=0.01)
+    cheap = quantize.count_bits(prior, tile, 256, lower, (0.0,) * 4)
+    assert cheap[0] < 0.95 * near[0]
+
+
+def test_no_symbol_is_dearer_than_the_nearest(tiny_model):
+    """One symbol at a time: bits + worth * squared error, by definition."""
+    _, tile, lower = both_layers(tiny_model, 300)[1]
+    tables, worth = tiny_model.tables, 1.0
+
+    def check(ask):
+        symbols = quantize.nearest(ask, tile)
+        if ask.what == "latent":
+            value = (tile.y[ask.select] - ask.mean) / ask.step
+            costs = []
+            for choice in (symbols, quantize.cheapest(ask, tile, tables, worth)):
+                error = choice - np.sign(choice) * ask.offset - value
+                costs.append(tables.bits(choice, ask.index) + worth * error**2)
+                assert (np.abs(choice) <= np.abs(symbols)).all()
+            assert (costs[1] <= costs[0]).all() and (costs[1] < costs[0]).any()
+        return symbols
+
+    asks(tiny_model.priors[1], 300, lower, check)

@@ -13,6 +13,8 @@ from http_samples import serving
 
 import sccodec.imageio
 
+# One tag, orientation: 1, upright.
+EXIF = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x01\0\0\0\0\0\0\0"
 SHAPES = [(70, 90), (70, 90, 2), (70, 90, 3), (70, 90, 4)]
 
 
@@ -93,6 +95,31 @@ def test_metadata(tmp_path):
     assert (found["exif"], found["xmp"], found["dpi"]) == (b"II*\0", b"<x/>", (300, 300))
     assert [layer["name"] for layer in found["layers"]] == ["base", "enhancement"]
     assert (found["model"], found["bytes"]) == ("tiny-1", path.stat().st_size)
+
+
+def test_metadata_of_writing(tmp_path):
+    """What immeta gives, imwrite takes."""
+    given = {"icc_profile": b"profile", "exif": EXIF, "xmp": b"<x/>", "dpi": (300.0, 150.0)}
+    path, pixels = tmp_path / "photo.scc", sample((70, 90, 3))
+    iio.imwrite(path, pixels, profile="tiny-1", **given)
+    found = iio.immeta(path)
+    assert {name: found[name] for name in given} == given
+    again = tmp_path / "again.scc"
+    iio.imwrite(again, pixels, profile="tiny-1", **{name: found[name] for name in given})
+    assert again.read_bytes() == path.read_bytes()
+    iio.imwrite(again, pixels, profile="tiny-1", metadata="dpi", **given)
+    assert {"icc_profile", "exif", "xmp"} & set(iio.immeta(again)) == set()
+
+
+def test_the_orientation_of_what_is_written_is_applied_once(tmp_path):
+    turned = EXIF[:18] + b"\x06" + EXIF[19:]
+    path, pixels = tmp_path / "photo.scc", sample((70, 90, 3))
+    iio.imwrite(path, pixels, profile="tiny-1", exif=b"Exif\0\0" + turned, dpi=(300, 150))
+    found = iio.immeta(path)
+    assert (found["exif"], found["dpi"]) == (EXIF, (150, 300))
+    upright = np.ascontiguousarray(pixels[::-1].swapaxes(0, 1))
+    again = sccodec.decode(sccodec.encode(upright, profile="tiny-1"))
+    np.testing.assert_array_equal(iio.imread(path), again)
 
 
 def test_options_of_writing(tmp_path):

@@ -77,11 +77,16 @@ def test_modes_and_pixels(mode):
             np.testing.assert_array_equal(again.getchannel("A"), image.getchannel("A"))
 
 
-def test_colour_of_16_bits_is_refused_and_the_other_door_named():
-    deep = SAMPLES["RGB"].astype(np.uint16) * 257
+@pytest.mark.parametrize("mode", ["LA", "RGB", "RGBA"])
+def test_colour_or_alpha_of_16_bits_is_rounded_to_8(mode):
+    """Pillow has no such mode, and opens PNG files of this kind so too."""
+    deep = SAMPLES[mode].astype(np.uint16) * 200 + 77
     data = sccodec.encode(deep, profile="tiny-1")
-    with pytest.raises(OSError, match=r"16 bits \(sccodec\.decode"):
-        opened(data)
+    with opened(data) as image:
+        assert (image.mode, image.info["sccodec"]["bit_depth"]) == (mode, 16)
+        np.testing.assert_array_equal(np.asarray(image), np.rint(sccodec.decode(data) / 257))
+        image.thumbnail((10, 10))
+        assert image.mode == mode
 
 
 def test_opening_reads_no_payload(scc):

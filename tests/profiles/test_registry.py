@@ -1,13 +1,19 @@
 """Models are found by id and digest, and a folder that is not whole is refused by name."""
 
 import json
+import os
 import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import MODELS
 
+import sccodec
 from sccodec.errors import WrongModel
 from sccodec.profiles.registry import Model, find
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "tiny.scc"
 
 
 @pytest.fixture
@@ -30,6 +36,7 @@ def test_a_model_that_is_not_there_is_refused_with_those_that_are(tiny_model):
 def test_the_digest_covers_every_file(folder, tiny_model, file):
     content = (folder / file).read_bytes()
     (folder / file).write_bytes(content + b"\n")
+    (folder / "digest.txt").unlink()
     assert Model(folder).digest != tiny_model.digest
     with pytest.raises(WrongModel, match="another model of that name"):
         find("tiny-1", bytes.fromhex(tiny_model.digest)[:8])
@@ -79,3 +86,47 @@ def test_a_graph_that_cannot_be_loaded_is_refused(folder, content):
         (folder / "base.onnx").write_bytes(content)
     with pytest.raises(WrongModel, match=r"base\.onnx"):
         _ = Model(folder).heads[0].session
+
+
+# -- the digest beside the files ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", ["model.json", "prior.npz", "analysis.onnx", "enhancement.onnx"])
+def test_a_folder_with_a_changed_file_is_refused_before_it_is_loaded(folder, monkeypatch, file):
+    content = (folder / file).read_bytes()
+    # A space keeps JSON readable; elsewhere any other last byte will do.
+    last = b"\n " if file == "model.json" else bytes([content[-1] ^ 1])
+    (folder / file).write_bytes(content[:-1] + last)
+
+    def loaded(*_, **__):
+        raise AssertionError("a part of the model was loaded")
+
+    monkeypatch.setattr("numpy.load", loaded)
+    monkeypatch.setattr("sccodec.transform.graphs.Graph._load", loaded)
+    with pytest.raises(WrongModel, match=r"tiny-1 is damaged: .* digest\.txt"):
+        sccodec.encode(np.zeros((8, 8), np.uint8), profile="tiny-1")
+    with pytest.raises(WrongModel, match="is damaged"):
+        sccodec.decode(GOLDEN)
+
+
+def test_a_sound_folder_beside_a_damaged_one_is_found(folder, tmp_path, monkeypatch):
+    sound = shutil.copytree(folder, tmp_path / "more" / "tiny-1")
+    (folder / "base.onnx").write_bytes(b"")
+    monkeypatch.setenv("SCCODEC_MODELS", os.pathsep.join(map(str, (tmp_path, sound.parent))))
+    assert find("tiny-1").folder == sound
+
+
+def test_a_digest_that_cannot_be_read_is_no_promise_kept(folder):
+    (folder / "digest.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(WrongModel, match=r"digest\.txt"):
+        find("tiny-1")
+
+
+def test_every_model_here_has_its_digest():
+    shipped = Path(sccodec.__file__).parent / "models"
+    folders = [
+        path.parent for path in [*shipped.glob("*/model.json"), MODELS / "tiny-1/model.json"]
+    ]
+    assert len(folders) >= 2
+    for folder in folders:
+        assert (folder / "digest.txt").read_text().strip() == Model(folder).digest

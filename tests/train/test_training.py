@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import tarfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -122,12 +124,41 @@ def test_exported_weights_start_a_new_run(folder, tmp_path):
         assert torch.allclose(value, again.state_dict()[name], rtol=1e-3, atol=1e-6), name
 
 
-def test_weights_of_another_network_are_refused(folder, tmp_path):
-    other = Shape(**{**TINY.__dict__, "wide8": 12})
-    save_weights(tmp_path / "weights.npz", PictureModel(other))
+def test_a_new_run_takes_what_fits_of_another_network(folder, tmp_path, capsys):
+    other = PictureModel(Shape(**{**TINY.__dict__, "wide8": 12}))
+    save_weights(tmp_path / "weights.npz", other)
     recipe = loop.read_recipe(folder / "tiny.toml")
-    with pytest.raises(BadRequest, match="wide8 is 12, the recipe's is 6"):
-        loop.Run(recipe, folder, tmp_path / "run", tmp_path, "cpu", tmp_path / "weights.npz")
+    new = loop.Run(recipe, folder, tmp_path / "run", tmp_path, "cpu", tmp_path / "weights.npz")
+    taken, kept = new.model.state_dict(), other.state_dict()
+    name = "entropy.base.join.weight"
+    assert torch.allclose(taken[name], kept[name], rtol=1e-3, atol=1e-6)
+    assert taken["analysis.enter.conv.weight"].shape != kept["analysis.enter.conv.weight"].shape
+    assert re.search(r"\d+ of \d+ arrays taken", capsys.readouterr().err)
+
+
+def test_a_run_goes_on_with_its_own_network_only(folder, tmp_path):
+    recipe = loop.read_recipe(folder / "tiny.toml")
+    loop.Run(recipe, folder, tmp_path / "run", tmp_path / "cache", "cpu").checkpoint(
+        lambda line: None
+    )
+    wider = replace(recipe, network=replace(TINY, wide8=12))
+    with pytest.raises(BadRequest, match="wide8 is 6, the recipe's is 12"):
+        loop.Run(wider, folder, tmp_path / "run", tmp_path / "cache", "cpu")
+
+
+@pytest.mark.parametrize("how", [{"only_entropy": True}, {"objectives": 2}])
+def test_ways_to_train(folder, tmp_path, how):
+    recipe = replace(loop.read_recipe(folder / "tiny.toml"), batch=4, **how)
+    run = loop.Run(recipe, folder, tmp_path / "run", tmp_path / "cache", "cpu")
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
+    run.train(say=lambda line: None)
+    changed = {
+        name.split(".")[0]
+        for name, value in run.model.state_dict().items()
+        if not torch.equal(value, before[name])
+    }
+    everything = {"analysis", "base_synthesis", "synthesis", "entropy"}
+    assert changed == ({"entropy"} if "only_entropy" in how else everything)
 
 
 def test_the_linear_path_alone_is_near_orthonormal(folder, tmp_path):

@@ -1,0 +1,70 @@
+"""What encoding effort costs and buys: files of two efforts at the same steps, side by side.
+
+    python benchmarks/effort.py FOLDER [--efforts 1,5] [--steps 272,304,336,368]
+
+Rates and PSNR are those of written files, means over the pictures; BD-rate is against the first
+effort. Seconds are processor seconds of `sccodec.encode` in one warm process, taken picture by
+picture in turn, and told as multiples of the first effort's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import sccodec
+from sccodec.evaluate.curves import bd_rate
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    return float(10 * np.log10(255**2 / np.square(a.astype(np.float64) - b).mean()))
+
+
+def measure(pixels: np.ndarray, step: int, effort: int) -> tuple[float, float, float]:
+    """(bits per pixel, PSNR in dB, processor seconds of encoding)."""
+    begin = time.process_time()
+    data = sccodec.encode(pixels, step=step, effort=effort)
+    seconds = time.process_time() - begin
+    bpp = 8 * len(data) / (pixels.shape[0] * pixels.shape[1])
+    return bpp, psnr(sccodec.decode(data), pixels), seconds
+
+
+def numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--efforts", type=numbers, default=[1, 5])
+    parser.add_argument("--steps", type=numbers, default=[272, 304, 336, 368])
+    options = parser.parse_args()
+    pictures = [
+        np.asarray(Image.open(path).convert("RGB")) for path in sorted(options.folder.glob("*.png"))
+    ]
+    if not pictures:
+        parser.error(f"no .png pictures in {options.folder}")
+    measure(pictures[0], options.steps[0], options.efforts[0])  # loads the model
+    found = np.array(
+        [
+            [[measure(p, step, effort) for effort in options.efforts] for step in options.steps]
+            for p in pictures
+        ]
+    ).mean(0)
+    print(f"{len(pictures)} pictures, sccodec {sccodec.__version__}, {platform.machine()}")
+    print("| effort | seconds, as a multiple | BD-rate |\n|---|---|---|")
+    first = found[:, 0]
+    for n, effort in enumerate(options.efforts):
+        points = found[:, n]
+        difference = bd_rate(first[:, :2].tolist(), points[:, :2].tolist())
+        times = points[:, 2].sum() / first[:, 2].sum()
+        print(f"| {effort} | {times:.2f} | {difference.percent:+.2f} % |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""Measures the shipped model and writes the figures into docs/evaluation.md and docs/images.
+
+    python benchmarks/evaluation.py PICTURES WORK [--published FILE] [--no-time] [--first N]
+
+PICTURES is a folder of PNG files, WORK one for journals and reports: a second run measures only
+what has changed since, such as the model. The figures are those of `sccodec eval rd`,
+`sccodec eval layers` and `sccodec bench`, called with the settings below. The screenshot of the
+slider needs Chromium and the playwright package; without them the old one stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from sccodec.evaluate import comparison, layers, machine, speed, speed_report
+from sccodec.evaluate.curves import COSTS, MEASURES
+from sccodec.evaluate.page import count, number
+from sccodec.evaluate.report import Report, percent
+
+DOCS = Path(__file__).parents[1] / "docs"
+CODECS = ["scc", "scc:base", "jpeg", "webp", "jpeg2000", "htj2k", "avif", "jxl", "hevc"]
+RATES = [0.15, 0.25, 0.5, 0.75, 1.0, 1.5]
+LAYER_RATES = [0.5, 1.0]
+SIZES = [0.1, 0.4, 1.5]
+PUBLISHED = ["VTM", "BPG", "JPEG", "bmshj2018-hyperprior", "mbt2018-mean", "cheng2020-anchor"]
+ANCHORS = ("jpeg", "webp", "avif", "scc")
+
+
+def markdown(heads: list[str], rows: list[list[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def where(about: dict) -> str:
+    """Date, version and machine class, with its load: nothing else should run beside clocks."""
+    machine = about["machine"]
+    return (
+        f"{about['date']}, sccodec {about['sccodec']}. Machine: {machine['processor']}, "
+        f"{machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}, "
+        f"Python {machine['python']}, load average {machine['load']}."
+    )
+
+
+def rd_text(report: Report) -> str:
+    """Machine, versions, BD-rates and the mean curves."""
+    first, last = report.pictures[0]["name"], report.pictures[-1]["name"]
+    parts = [
+        f"{len(report.pictures)} pictures, {first} to {last}. {where(report.about)}",
+        markdown(
+            ["codec", "version", "options", "settings"],
+            [[c["name"], c["version"], c["about"], c["unit"]] for c in report.codecs],
+        ),
+        "\n".join(f"* {note}" for note in report.notes),
+    ]
+    for measure in MEASURES:
+        found = report.differences(measure)
+        rows = [
+            [curve.name, *(percent(found[a].get(curve.name)) or "—" for a in found)]
+            for curve in report.curves
+        ]
+        heads = [f"BD-rate, {MEASURES[measure]}", *(f"against {a}" for a in found)]
+        parts.append(markdown(heads, rows))
+    columns = [c for c in ("bpp", *MEASURES, *COSTS) if _has(report, c)]
+    rows = [
+        [curve.name, number(point["setting"]), *(number(point[c]) or "—" for c in columns)]
+        for curve in report.measured
+        for point in curve.points
+    ]
+    parts.append(markdown(["codec", "setting", *columns], rows))
+    return "\n\n".join(filter(None, parts))
+
+
+def _has(report: Report, column: str) -> bool:
+    return any(p[column] is not None for curve in report.measured for p in curve.points)
+
+
+def bench_text(rows: list[dict], about: dict, repeat: int) -> str:
+    parts = [
+        f"Medians of {count(repeat, 'run')} in a warm process. {where(about)}",
+        f"```text\n{speed_report.summary(rows)}\n```",
+    ]
+    for row in rows:
+        if "stages" in row and row["megapixels"] == SIZES[-1]:
+            cells = [
+                [direction, stage, f"{seconds:.3f}"]
+                for direction, found in row["stages"].items()
+                for stage, seconds in found.items()
+            ]
+            title = f"Stages of {speed_report.label(row)}, {row['megapixels']:g} megapixels:"
+            parts += [title, markdown(["", "stage", "seconds"], cells)]
+    return "\n\n".join(parts)
+
+
+def put(page: Path, name: str, text: str) -> None:
+    """Replaces what stands between the marks of `name`."""
+    marks = rf"(<!-- figures: {name} -->\n).*?(\n<!-- end of figures -->)"
+    old = page.read_text()
+    new, count = re.subn(marks, lambda m: m[1] + text + m[2], old, flags=re.DOTALL)
+    if count != 1:
+        sys.exit(f"{page} has {count} places for {name}")
+    page.write_text(new)
+
+
+def screenshot(report: Path, target: Path) -> None:
+    """The first slider with the base on the left and the whole file on the right."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        print("no screenshot: playwright is not installed", file=sys.stderr)
+        return
+    from PIL import Image
+
+    browser_path = os.environ.get("SCCODEC_BROWSER") or shutil.which("chromium")
+    if browser_path is None:
+        print("no screenshot: no Chromium is installed", file=sys.stderr)
+        return
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": 560, "height": 800})
+        tab.goto(report.resolve().as_uri())
+        slider = tab.locator(".slider").first
+        slider.locator("select.left").select_option("2")
+        slider.locator("select.right").select_option("1")
+        slider.locator("input").fill("45")
+        for image in slider.locator("img").all():
+            image.evaluate("image => image.decode()")
+        slider.screenshot(path=target)
+        browser.close()
+    # 128 colours are enough to show what the page looks like, and keep the file small.
+    Image.open(target).convert("RGB").quantize(128).save(target, optimize=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("pictures", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--published", help="JSON of published curves")
+    parser.add_argument("--no-time", action="store_true", help="no seconds in the curves' table")
+    parser.add_argument("--first", type=int, help="only so many pictures, in the order of names")
+    parser.add_argument("--repeat", type=int, default=3, help="runs behind each figure of bench")
+    parser.add_argument("--show", help="the picture of the first slider, by name")
+    options = parser.parse_args()
+    paths = sorted(options.pictures.glob("*.png"))[: options.first]
+    paths.sort(key=lambda path: path.name != options.show)
+    images, jobs = [str(path) for path in paths], os.cpu_count() or 1
+
+    def tell(what: str, done: int, total: int) -> None:
+        print(f"{what}: {done} of {total}", file=sys.stderr)
+
+    plan = comparison.Plan(
+        images,
+        CODECS,
+        RATES,
+        options.published,
+        PUBLISHED if options.published else None,
+        list(ANCHORS),
+        not options.no_time,
+        3,
+        jobs,
+    )
+    report, _ = comparison.run(plan, options.work / "rd", tell)
+    page = DOCS / "evaluation.md"
+    put(page, "rd", rd_text(report))
+    (DOCS / "images").mkdir(exist_ok=True)
+    shutil.copy(options.work / "rd" / "psnr.svg", DOCS / "images" / "rd.svg")
+    screenshot(options.work / "rd" / "report.html", DOCS / "images" / "slider.png")
+
+    found = layers.run(
+        layers.Plan(images, LAYER_RATES, against=("scc", "jpeg", "webp"), jobs=jobs),
+        options.work / "layers",
+        tell,
+    )
+    layers.write(options.work / "layers", found)
+    put(page, "layers", layers.summary(found))
+
+    codecs = [codec for codec in CODECS if codec != "scc:base"]
+    bench = speed.Plan(codecs, SIZES, sorted({1, jobs}), repeat=options.repeat)
+    rows, notes = speed.run(bench, options.work / "bench", tell)
+    about = machine.about()
+    speed_report.write(options.work / "bench", about, rows, notes)
+    put(page, "bench", bench_text(rows, about, options.repeat))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""`sccodec eval rd`: the whole run, from picture names to the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sccodec.errors import BadRequest
+from sccodec.evaluate import adapters, curves, machine, match, rate
+from sccodec.evaluate.adapters import Adapter
+from sccodec.evaluate.journal import Journal
+from sccodec.evaluate.page import View
+from sccodec.evaluate.pictures import Original, originals
+from sccodec.evaluate.quality import psnr
+from sccodec.evaluate.rate import Progress
+from sccodec.evaluate.report import Report, percent
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is asked for; see `sccodec eval rd --help`."""
+
+    images: list[str]
+    codecs: list[str]
+    rates: list[float]
+    published: str | None = None
+    wanted: list[str] | None = None  # published curves, None for all
+    anchors: list[str] | None = None  # None for all measured codecs
+    timed: bool = True
+    show: int = 3
+    jobs: int = 1
+
+
+def run(plan: Plan, folder: Path, progress: Progress = lambda *_: None) -> tuple[Report, list[str]]:
+    """Measures what is missing and writes the report; returns it and the names of its files.
+
+    Nonsense is refused before anything is measured. Raises BadRequest, and what reading a
+    picture raises.
+    """
+    rates = rate.check_rates(plan.rates)
+    codecs, left_out = adapters.choose(plan.codecs, rates)
+    published = _published(plan)
+    names = [codec.name for codec in codecs]
+    known = [*names, *(curve.name for curve in published)]
+    for anchor in plan.anchors or ():
+        if anchor not in known:
+            raise BadRequest(f"no curve {anchor!r} to be an anchor", hint=f"{', '.join(known)}")
+    pictures = originals(plan.images)
+    journal = Journal(folder)
+    rate.check_journal(journal, pictures)
+    rows = rate.measure(
+        rate.points(pictures, codecs), journal, jobs=plan.jobs, timed=plan.timed, progress=progress
+    )
+    report = Report(
+        machine.about(),
+        [{"name": c.name, "version": c.version, "about": c.about, "unit": c.unit} for c in codecs],
+        [{"name": p.name, "digest": p.digest} for p in pictures],
+        rows,
+        published,
+        plan.anchors or names,
+        left_out + _refused(rows),
+    )
+    sliders = [slider(picture, codecs, folder) for picture in pictures[: plan.show]]
+    return report, report.write(folder, sliders)
+
+
+def _published(plan: Plan) -> list[curves.Curve]:
+    if plan.published is None:
+        if plan.wanted:
+            raise BadRequest("--curve needs --published")
+        return []
+    return curves.read_published(plan.published, plan.wanted)
+
+
+def _refused(rows: list[dict]) -> list[str]:
+    """A sentence for each setting that a codec refused; such a setting has no mean."""
+    return [
+        f"{row['codec']} at {row['setting']:g} of {row['picture']} is left out: {row['refused']}"
+        for row in rows
+        if row["refused"]
+    ]
+
+
+# -- side by side -------------------------------------------------------------------------------
+
+
+def slider(picture: Original, codecs: list[Adapter], folder: Path) -> tuple[str, list[View]]:
+    """A title, and the original beside every codec at as many bytes as the first one's file.
+
+    That is its file at the middle setting. Others get the largest file that is no larger; a
+    layer's file comes from the whole file of that setting, so it is smaller. Codecs that refuse
+    the picture are left out.
+    """
+    pixels, reference = picture.pixels, codecs[0]
+    views, most = [View("original", pixels)], 0
+    for codec in codecs:
+        try:
+            file = _shown(picture, pixels, codec, reference, most, folder)
+        except BadRequest:
+            continue
+        size = file.stat().st_size
+        most = most or size
+        decoded = rate.decoded(codec, file, pixels.shape)
+        words = f"{codec.name}: {size} bytes, {psnr(pixels, decoded):.2f} dB"
+        views.append(View(words, decoded))
+    return f"{picture.name}: {reference.name} at {middle(reference):g} {reference.unit}", views
+
+
+def middle(codec: Adapter) -> float:
+    return codec.settings[len(codec.settings) // 2]
+
+
+def _shown(
+    picture: Original, pixels, codec: Adapter, reference: Adapter, most: int, folder: Path
+) -> Path:
+    """The coded file that a slider shows, written unless it is there."""
+    if not most or codec.settings == reference.settings:
+        file = rate.place(folder, picture, codec, f"{middle(codec):g}")
+        if not file.exists():
+            rate.put(file, codec.encode(pixels, middle(codec), 1))
+    else:
+        file = rate.place(folder, picture, codec, f"within-{most}")
+        if not file.exists():
+            rate.put(file, match.largest_within(codec, pixels, most).data)
+    return file
+
+
+# -- words --------------------------------------------------------------------------------------
+
+
+def summary(report: Report) -> str:
+    """BD-rate on PSNR against the first anchor, for a terminal."""
+    anchor = report.anchors[0]
+    found = report.differences("psnr")[anchor]
+    width = max(len(name) for name in [*found, anchor])
+    lines = [f"BD-rate on RGB PSNR against {anchor}"]
+    lines += [
+        f"{name:<{width}}  {percent(d) or 'no shared range':>16}" for name, d in found.items()
+    ]
+    return "\n".join(lines)

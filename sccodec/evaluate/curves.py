@@ -1,0 +1,138 @@
+"""Rate-distortion curves: means over pictures, published ones, and BD-rate between two."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from sccodec.errors import BadRequest
+from sccodec.evaluate.quality import ms_ssim_db
+
+# Measures that a curve may have, and what they are called.
+MEASURES = {
+    "psnr": "RGB PSNR, dB",
+    "psnr_y": "luma PSNR, dB",
+    "ms_ssim_db": "MS-SSIM, dB (-10 log10(1 - x))",
+    "ssimulacra2": "SSIMULACRA2",
+}
+
+# Means of these are told beside them, where they were measured.
+COSTS = ("encode_s", "decode_s", "encode_cpu_s", "decode_cpu_s")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One codec's points: each a dict with `bpp` and some of MEASURES, by rising rate."""
+
+    name: str
+    points: tuple[dict, ...]
+    published: bool = False
+
+    def of(self, measure: str) -> list[tuple[float, float]]:
+        """(bpp, value) of the points that have this measure."""
+        return [
+            (p["bpp"], p[measure])
+            for p in self.points
+            if p.get(measure) is not None and math.isfinite(p[measure])
+        ]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """BD-rate: percent more bits than the anchor takes (negative: fewer), and over what range."""
+
+    percent: float
+    low: float  # of the quality range that both curves share
+    high: float
+
+
+def bd_rate(
+    anchor: list[tuple[float, float]], test: list[tuple[float, float]]
+) -> Difference | None:
+    """Bjontegaard's difference between two curves of (rate, quality).
+
+    log(rate) over quality, interpolated by piecewise cubic Hermite polynomials (PCHIP) and
+    averaged over the qualities that both curves reach (G. Bjontegaard, VCEG-M33; PCHIP as in
+    JCTVC-L1100). None if they share no range, or one has fewer than two points.
+    """
+    from scipy.interpolate import PchipInterpolator
+
+    curves = []
+    for points in (anchor, test):
+        rising = _rising(points)
+        if len(rising) < 2:
+            return None
+        rates, values = np.array(rising).T
+        curves.append((values, PchipInterpolator(values, np.log(rates))))
+    low = max(values[0] for values, _ in curves)
+    high = min(values[-1] for values, _ in curves)
+    if low >= high:
+        return None
+    first, second = (float(curve.integrate(low, high)) for _, curve in curves)
+    percent = 100 * math.expm1((second - first) / (high - low))
+    return Difference(percent, float(low), float(high))
+
+
+def _rising(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """By rising rate, without points that cost more than another and are no better."""
+    kept: list[tuple[float, float]] = []
+    for rate, value in sorted(points):
+        if not kept or value > kept[-1][1]:
+            kept.append((rate, value))
+    return kept
+
+
+def mean_curve(name: str, rows: list[dict], pictures: int) -> Curve:
+    """The mean of bpp and of each measure (of dB, not of errors) over pictures, by setting.
+
+    As CompressAI does. A setting that some picture lacks is left out, and so is a measure.
+    """
+    points = []
+    for setting in sorted({row["setting"] for row in rows}):
+        group = [row for row in rows if row["setting"] == setting]
+        if len(group) != pictures:
+            continue
+        point = {"setting": setting, "pictures": pictures}
+        for key in ("bpp", "ms_ssim", *MEASURES, *COSTS):
+            values = [row.get(key) for row in group]
+            point[key] = None if None in values else float(np.mean(values))
+        points.append(point)
+    return Curve(name, tuple(sorted(points, key=lambda p: p["bpp"])))
+
+
+def read_published(name: str, wanted: list[str] | None = None) -> list[Curve]:
+    """Curves of a JSON file {codec: [{"bpp": ..., "psnr": ..., "ms_ssim": ...}, ...], ...}.
+
+    Keys that start with `_` are notes. `wanted` names curves; None for all. Raises BadRequest.
+    """
+    try:
+        with open(name, "rb") as file:
+            content = json.load(file)
+        curves = {
+            codec: Curve(codec, tuple(sorted(map(_published, rows), key=lambda p: p["bpp"])), True)
+            for codec, rows in content.items()
+            if not codec.startswith("_")
+        }
+    except OSError as error:
+        raise BadRequest(f"{name}: {(error.strerror or str(error)).lower()}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadRequest(f"{name}: not a file of published curves: {error!r}") from None
+    for codec in wanted or ():
+        if codec not in curves:
+            raise BadRequest(f"{name} has no curve {codec!r}", hint=f"it has {', '.join(curves)}")
+    return [curves[codec] for codec in (curves if wanted is None else wanted)]
+
+
+def _published(row: dict) -> dict:
+    point = {"bpp": float(row["bpp"])}
+    if not 0 < point["bpp"] < math.inf:
+        raise ValueError(f"a rate of {row['bpp']}")
+    if row.get("psnr") is not None:
+        point["psnr"] = float(row["psnr"])
+    if row.get("ms_ssim") is not None:
+        point["ms_ssim"] = float(row["ms_ssim"])
+        point["ms_ssim_db"] = ms_ssim_db(point["ms_ssim"])
+    return point
