@@ -19,6 +19,7 @@ from sccodec.latents.scalar import (
     Embedded,
     Quantiser,
     Sample,
+    dead_zone,
     embedded_uniform,
     entropy_constrained,
     merged,
@@ -34,6 +35,7 @@ COUNTS = (2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256
 FINE = 2.5  # bits per element above which uniform levels are as good as any
 CLOSE = 0.005  # of a rate: near enough to stop searching
 TRIES = 12
+FINEST = 4096  # steps of a range with a dead zone
 
 
 @dataclass(frozen=True, eq=False)
@@ -430,6 +432,49 @@ class Family:
         return _of_range(self._stats, settings, (count,), self._range, factor, weight)
 
 
+class DeadZones:
+    """The same for quantisers with a dead zone, whose step is the only knob.
+
+    They clip nothing, unless the settings give the range as two numbers.
+    """
+
+    def __init__(self, stats: Statistics, grid: Grid, settings: Settings):
+        self._stats, self._scales = by_channel(stats, settings)
+        self._axis, self._settings = grid.channel_axis, settings
+        sample = self._stats.sample
+        if not isinstance(settings.clip, str):
+            sample = sample.clipped(*settings.clip)
+        self._sample = sample
+        low, high = float(sample.values[0]), float(sample.values[-1])
+        self._centre = 0.0 if low <= 0 <= high else sample.mean
+        self._range = high - low
+        self._entropies, self._steps = [0.0], [2 * self._range]
+
+    def at(self, bits: float) -> Design:
+        """The one of about this entropy, the finest if that is more than any has."""
+        while self._entropies[-1] < bits and self._steps[-1] > self._range / FINEST:
+            self._refine()
+        step = np.exp(np.interp(bits, self._entropies, np.log(self._steps)))
+        fine = self._fine(float(step))
+        levels = fine.levels.astype(np.float32).astype(np.float64)
+        fine = Quantiser(levels, fine.thresholds)
+        embedded = _layered(fine, self._stats, self._settings, (len(fine),))
+        return Design(embedded, self._axis, self._scales)
+
+    def _refine(self) -> None:
+        """One more point of the curve; steps with fewer levels than layers are passed over."""
+        step = self._steps[-1] * 2**-0.5
+        made = self._fine(step)
+        if len(made) <= self._settings.layer_count:
+            self._steps[-1] = step
+            return
+        self._steps.append(step)
+        self._entropies.append(max(self._sample.entropy(made), self._entropies[-1]))
+
+    def _fine(self, step: float) -> Quantiser:
+        return dead_zone(self._sample, step, self._centre)
+
+
 class Found(NamedTuple):
     """A design, and the bits per element that it was coded with."""
 
@@ -448,12 +493,13 @@ def search(
 
     bits_of codes with a design and tells the bits per element, side information and all. For
     max_bytes nothing above `wanted` is taken as long as something below was found. Where
-    entropy-constrained levels leave a gap and none were asked for, uniform ones are tried too.
+    levels with a dead zone leave a gap and none were asked for, uniform ones are tried too.
     """
     within = settings.max_bytes is not None
     if settings.quantiser is None and wanted > FINE:
         settings = replace(settings, quantiser="uniform")
-    found = _nearest(wanted, Family(stats, grid, settings), bits_of, within)
+    family = DeadZones if settings.kind == "dead-zone" else Family
+    found = _nearest(wanted, family(stats, grid, settings), bits_of, within)
     if settings.quantiser is None and abs(found.bits / wanted - 1) > 4 * CLOSE:
         family = Family(stats, grid, replace(settings, quantiser="uniform"))
         other = _nearest(wanted, family, bits_of, within)

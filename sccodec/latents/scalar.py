@@ -17,6 +17,9 @@ import numpy as np
 
 from sccodec.errors import BadRequest
 
+# Of a step; 1/2 would be no dead zone. 0.3 to 0.4 gave the least error at equal size once contexts
+# code the levels, on ReLU, leaky ReLU and linear features alike.
+ROUNDING = 1 / 3
 FEW = 16  # up to so many levels, comparing with each threshold beats a binary search
 
 
@@ -185,6 +188,25 @@ def _between(thresholds: np.ndarray, keep: np.ndarray) -> np.ndarray:
     """The thresholds that stay when some cells, not the outer ones, are deleted."""
     kept = np.flatnonzero(keep)
     return thresholds[kept[1:] - 1]
+
+
+# -- dead zones ----------------------------------------------------------------------------
+
+
+def dead_zone(sample: Sample, step: float, centre: float = 0.0) -> Quantiser:
+    """Equal steps with a wider cell around the centre; each level is the mean of its cell.
+
+    As good as the entropy-constrained design for peaked densities (Sullivan, IEEE Trans.
+    Information Theory 1996), without its search: nothing is clipped, the step alone sets the
+    rate. Cells without a value of the sample are left out.
+    """
+    low, high = sample.values[0] - centre, sample.values[-1] - centre
+    above = np.arange(1, math.floor(high / step + ROUNDING) + 1)
+    below = np.arange(1, math.floor(-low / step + ROUNDING) + 1)[::-1]
+    thresholds = centre + step * np.concatenate([ROUNDING - below, above - ROUNDING])
+    count, total, _ = sample.cells(thresholds)
+    kept = np.flatnonzero(count)
+    return Quantiser(total[kept] / count[kept], thresholds[kept[1:] - 1])
 
 
 # -- embedded quantisers -------------------------------------------------------------------
