@@ -62,6 +62,7 @@ def rd_text(report: Report) -> str:
         rows = [
             [curve.name, *(percent(found[a].get(curve.name)) or "—" for a in found)]
             for curve in report.curves
+            if any(found[a].get(curve.name) for a in found)
         ]
         heads = [f"BD-rate, {MEASURES[measure]}", *(f"against {a}" for a in found)]
         parts.append(markdown(heads, rows))

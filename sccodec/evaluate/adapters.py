@@ -49,6 +49,11 @@ class Adapter:
             raise BadRequest(f"{self.name} fails: {type(error).__name__}: {error}") from error
 
     @property
+    def middle(self) -> float:
+        """The setting that stands for the codec where one must."""
+        return self.settings[len(self.settings) // 2]
+
+    @property
     def available(self) -> bool:
         try:
             importlib.import_module(self.library)
@@ -134,7 +139,7 @@ def scc_by_step(name: str) -> Adapter:
     return replace(
         whole,
         unit="step index",
-        settings=(float(coarsest), float(finest)),
+        settings=tuple(coarsest + (finest - coarsest) * n / 8 for n in range(9)),
         encoder=partial(_scc_encode_step, model.id),
     )
 

@@ -103,11 +103,7 @@ def slider(picture: Original, codecs: list[Adapter], folder: Path) -> tuple[str,
         decoded = rate.decoded(codec, file, pixels.shape)
         words = f"{codec.name}: {size} bytes, {psnr(pixels, decoded):.2f} dB"
         views.append(View(words, decoded))
-    return f"{picture.name}: {reference.name} at {middle(reference):g} {reference.unit}", views
-
-
-def middle(codec: Adapter) -> float:
-    return codec.settings[len(codec.settings) // 2]
+    return f"{picture.name}: {reference.name} at {reference.middle:g} {reference.unit}", views
 
 
 def _shown(
@@ -115,9 +111,9 @@ def _shown(
 ) -> Path:
     """The coded file that a slider shows, written unless it is there."""
     if not most or codec.settings == reference.settings:
-        file = rate.place(folder, picture, codec, f"{middle(codec):g}")
+        file = rate.place(folder, picture, codec, f"{codec.middle:g}")
         if not file.exists():
-            rate.put(file, codec.encode(pixels, middle(codec), 1))
+            rate.put(file, codec.encode(pixels, codec.middle, 1))
     else:
         file = rate.place(folder, picture, codec, f"within-{most}")
         if not file.exists():

@@ -224,14 +224,14 @@ def _of_rate(bpp: float, rows: list[dict]) -> str:
     whole = sum(r["stripping"]["same_pixels"] and r["stripping"]["joined_back"] for r in rows)
     lines += [
         "",
-        f"stripped and joined back to the same bytes: {whole} of {len(rows)}",
-        f"a quarter reads {mean(lambda r: r['region']['share_read']):.0%} of a file of that rate "
+        f"* stripped and joined back to the same bytes: {whole} of {len(rows)}",
+        f"* a quarter reads {mean(lambda r: r['region']['share_read']):.0%} of a file of that rate "
         f"with tiles of {rows[0]['region']['tile']} pixels; the whole picture from it has "
         f"{mean(lambda r: r['region']['psnr']):.2f} dB",
     ]
     for n, found in enumerate(rows[0]["damage"]):
         lines.append(
-            f"one flipped bit in {found['layer']}: "
+            f"* one flipped bit in {found['layer']}: "
             f"{mean(lambda r, n=n: r['damage'][n]['pixels_changed']):.0%} of the pixels change, "
             f"{mean(lambda r, n=n: r['damage'][n]['psnr_whole']):.2f} -> "
             f"{mean(lambda r, n=n: r['damage'][n]['psnr']):.2f} dB"

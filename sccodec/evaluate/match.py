@@ -15,7 +15,7 @@ import numpy as np
 from sccodec.evaluate.adapters import Adapter
 from sccodec.evaluate.quality import psnr
 
-SEARCH = 7  # halvings between two settings that stand side by side in the list
+SEARCH = 7  # halvings between two settings that stand side by side: finer than whole ones
 
 
 class Match(NamedTuple):

@@ -20,7 +20,7 @@ def main(direction: str, name: str, threads: str, source: str, target: str) -> N
     machine.use_cores(int(threads))
     codec = speed.bench_adapter(name)
     if direction == "encode":
-        data = codec.encode(load(source), speed.middle(codec), int(threads))
+        data = codec.encode(load(source), codec.middle, int(threads))
         Path(target).write_bytes(data)
     else:
         pixels = codec.decode(Path(source).read_bytes(), int(threads))

@@ -87,8 +87,8 @@ def run(
     rate.check_journal(journal, [picture])
     rows = []
     for codec, threads in itertools.product(codecs, plan.threads):
-        fixed = (picture.digest, "bench", codec.name, codec.version, threads, plan.repeat)
-        keys = {size: (*fixed, size) for size in sizes}
+        fixed = (picture.digest, "bench", codec.name, codec.middle, codec.version, threads)
+        keys = {size: (*fixed, plan.repeat, size) for size in sizes}
         arguments = {
             key: (plan.picture, codec.name, size, threads, plan.repeat)
             for size, key in keys.items()
@@ -125,13 +125,6 @@ def bench_adapter(name: str) -> Adapter:
     return adapters.scc_by_step(name) if name.startswith("scc") else adapters.find(name)
 
 
-def middle(codec: Adapter) -> float:
-    """The setting that is benched: the middle of its list, or of its range if that is all."""
-    if len(codec.settings) == 2:
-        return sum(codec.settings) / 2
-    return codec.settings[len(codec.settings) // 2]
-
-
 @cache
 def scene(path: str, megapixels: float) -> np.ndarray:
     """(H, W, 3) uint8 of that many megapixels: the picture and its mirror images side by side."""
@@ -156,7 +149,7 @@ def warm(path: str, name: str, megapixels: float, threads: int, repeat: int) -> 
     """Median seconds and peak memory in a process that has run the codec before."""
     machine.use_cores(threads)
     codec, pixels = bench_adapter(name), scene(path, megapixels)
-    setting = middle(codec)
+    setting = codec.middle
     data = codec.encode(pixels, setting, threads)
     decoded = codec.decode(data, threads)
     runs = []
