@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 import sccodec
-from sccodec.evaluate import classification, darknet, detection, efficientnet
+from sccodec.evaluate import classification, darknet, detection, efficientnet, machine, plots
 from sccodec.evaluate.anchors import ANCHORS
 from sccodec.evaluate.split import SplitNetwork, in_batches, relative_error
 
@@ -124,21 +122,18 @@ class Results:
 
     def add(self, row: dict) -> None:
         self.rows.append(row)
-        about = {"about": machine(), "rows": self.rows}
-        self.path.write_text(json.dumps(about, indent=1) + "\n")
+        data = {"about": about(), "rows": self.rows}
+        self.path.write_text(json.dumps(data, indent=1) + "\n")
         told = {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
         print(told, flush=True)
 
 
-def machine() -> dict:
+def about() -> dict:
     return {
         "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": {
-            "Python": platform.python_version(),
-            "sccodec": sccodec.__version__,
-            **{name: version(name) for name in PACKAGES},
-        },
+        "machine": machine.describe(),
+        "sccodec": sccodec.__version__,
+        "versions": {name: version(name) for name in PACKAGES},
     }
 
 
@@ -152,8 +147,8 @@ def measure(task: Classification | Detection, options: argparse.Namespace, out: 
         if not out.find(**place, coder="none"):
             shape = list(features.shape[1:])
             zeros = float((features == 0).mean())
-            about = {"measure": task.measure, "shape": shape, "zeros": zeros}
-            out.add(place | {"coder": "none"} | about | task.judge(reference, reference))
+            kind = {"measure": task.measure, "shape": shape, "zeros": zeros}
+            out.add(place | {"coder": "none"} | kind | task.judge(reference, reference))
         for rate in options.rates:
             for coder in options.coders:
                 if not out.find(**place, coder=coder, rate=rate):
@@ -190,9 +185,10 @@ def result(task, split, features, reference, sizes, decoded) -> dict:
 
 def report(data: dict) -> str:
     """The tables of a page, as Markdown."""
-    about, rows = data["about"], data["rows"]
-    versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
-    lines = [f"Measured on {about['date']}, {about['machine']}; {versions}.", ""]
+    where, rows = data["about"], data["rows"]
+    processor, cores = where["machine"]["processor"], where["machine"]["cores"]
+    versions = ", ".join(f"{name} {number}" for name, number in where["versions"].items())
+    lines = [f"{where['date']}, {processor}, {cores} cores; {versions}.", ""]
     for place in [row for row in rows if row["coder"] == "none"]:
         lines += section(place, [row for row in rows if same_place(row, place)])
     return "\n".join(lines + bar(rows))
@@ -263,36 +259,25 @@ def against_hevc(rows: list[dict]) -> Iterator[str]:
                 yield f"at {ours['bits']:.2f}: {gain:+.1f}, agreement {agreed:+.1f}"
 
 
-def plot(rows: list[dict], path: Path) -> None:
-    """Loss of accuracy over bits per element, one panel a split, as an SVG file."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "sccodec", "font.size": 8}
-    from matplotlib import pyplot
-
+def plot(rows: list[dict]) -> str:
+    """Agreement with the uncoded network over bits per element: ours solid, HEVC dashed."""
     places = [row for row in rows if row["coder"] == "none"]
-    across = min(4, len(places))
-    down = -(-len(places) // across)
-    figure, axes = pyplot.subplots(
-        down, across, figsize=(2.4 * across, 2.1 * down), squeeze=False, layout="constrained"
-    )
-    for axis in axes.flat[len(places) :]:
-        axis.set_visible(False)
-    for axis, place in zip(axes.flat, places, strict=False):
-        axis.set_title(f"{place['network']}, {place['split']}", fontsize=8)
-        axis.axhline(100 * place["accuracy"], color="gray", linewidth=0.8, linestyle=":")
-        for coder in ["sccodec", *ANCHORS]:
+    colours = plots.colour_of([place["split"] for place in places])
+    lines, painted = [], {}
+    for place in places:
+        for coder, dashed in (("sccodec", False), ("hevc", True)):
             part = [r for r in rows if same_place(r, place) and r["coder"] == coder]
-            part.sort(key=lambda row: row["bits"])
-            xs, ys = [r["bits"] for r in part], [100 * r["accuracy"] for r in part]
-            axis.plot(xs, ys, marker="o", markersize=3, linewidth=1, label=title(coder).strip("*"))
-    for axis in axes[-1]:
-        axis.set_xlabel("bits per element")
-    for axis, place in zip(axes[:, 0], places[::across], strict=True):
-        axis.set_ylabel(f"{place['measure']} %")
-    axes.flat[0].legend(fontsize=6)
-    figure.savefig(path, metadata={"Date": None})
+            points = sorted((row["bits"], 100 * row["agreement"], words_of(row)) for row in part)
+            name = f"{place['split']}: {'HEVC' if dashed else 'sccodec'}"
+            lines.append(plots.Line(name, tuple(points), dashed))
+            painted[name] = colours[place["split"]]
+    title = "Agreement with the uncoded network"
+    return plots.chart(title, "bits per element", "agreement %", lines, colours=painted)
+
+
+def words_of(row: dict) -> str:
+    accuracy, agreement = 100 * row["accuracy"], 100 * row["agreement"]
+    return f"{row['bits']:.2f} bits: accuracy {accuracy:.1f} %, agreement {agreement:.1f} %"
 
 
 MARKS = "<!-- figures -->\n", "<!-- end of figures -->\n"
@@ -302,8 +287,7 @@ def write_page(page: Path, data: dict) -> None:
     """Puts the tables between the page's marks, and the plot beside the page."""
     before, rest = page.read_text().split(MARKS[0])
     _, after = rest.split(MARKS[1])
-    image = page.with_suffix(".svg")
-    plot(data["rows"], image)
+    page.with_suffix(".svg").write_text(plot(data["rows"]) + "\n")
     page.write_text(f"{before}{MARKS[0]}{report(data)}\n{MARKS[1]}{after}")
 
 
