@@ -1,4 +1,4 @@
-"""Writes tests/golden/tiny.*: a coded picture, what it decodes to, and checksums of the way.
+"""Writes tests/golden/*: a coded picture and coded tensors, and what they decode to.
 
 Run by a person, and only when the format or tests/models/tiny-1 changes; review the diff.
 """
@@ -34,6 +34,29 @@ def main() -> None:
     (GOLDEN / "tiny.json").write_text(json.dumps(facts, indent=1) + "\n")
     write(image.decode(reader)[0], GOLDEN / "tiny.png")
     print(f"{len(data)} bytes, {len(facts['tiles'])} payloads")
+    print(f"{tensors()} bytes of tensors")
+
+
+def tensors() -> int:
+    """tensors.scc and tensors.npz: two coders, layers, channels with scales, several tiles."""
+    import io
+
+    import numpy as np
+
+    import sccodec
+    from sccodec.codecs import tensor
+
+    random = np.random.default_rng(5)
+    rough = np.repeat(np.repeat(random.normal(size=(20, 9, 8)), 2, 1), 2, 2)
+    values = (rough + random.normal(size=rough.shape) / 3).astype(np.float32)
+    first = {"relu": np.maximum(values, 0), "both": values.astype(np.float16)}
+    data = sccodec.encode(first, levels=(3, 7), channelwise=True, tile=4096)
+    more, out = tensor.Settings(max_abs_error=2, coder="unary"), io.BytesIO()
+    with sccodec.open(data) as file:
+        tensor.append(file.reader, {"int": (20 * values[:2]).astype(np.int8)}, out, more)
+    (GOLDEN / "tensors.scc").write_bytes(out.getvalue())
+    np.savez_compressed(GOLDEN / "tensors.npz", **sccodec.decode(out.getvalue()))
+    return len(out.getvalue())
 
 
 if __name__ == "__main__":

@@ -181,7 +181,7 @@ def every_command() -> Iterator[click.Command]:
 
 
 def test_options_in_text_exist():
-    known = {"--help", "--version", "--check"} | {
+    known = {"--help", "--version", "--check", "--no-deps"} | {
         option for command in every_command() for p in command.params for option in p.opts
     }
     for page in PAGES:

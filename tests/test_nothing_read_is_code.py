@@ -57,9 +57,13 @@ def findings(source: str) -> list[str]:
     return found
 
 
+# `sccodec bench` measures whole processes: this program's own, without a shell.
+ALLOWED = {"evaluate/speed.py": ["subprocess"]}
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_no_module_makes_code_of_data(module):
-    assert findings(MODULES[module].read_text()) == []
+    assert findings(MODULES[module].read_text()) == ALLOWED.get(module, [])
 
 
 def test_the_guarded_calls_are_there_to_be_found():

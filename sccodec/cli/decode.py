@@ -119,6 +119,11 @@ def command(
         with border.open_input(
             job.source, job.note, limits=limits, allow_partial=allow_partial
         ) as reader:
+            if reader.header.modality == 2:
+                raise BadRequest(
+                    f"{job.source} holds tensors, which are no {form} file",
+                    hint="-o FILE.npy, FILE.npz or FILE.safetensors",
+                )
             picture, report = image.decode(
                 reader,
                 layers,

@@ -144,7 +144,7 @@ def rd(images, output, codecs, rates, published, wanted, anchors, no_time, show,
 @jobs_option
 @border.border
 def layers(images, output, rates, profile, tile, against, jobs):
-    """What layers cost and give: bytes, quality, stripping, a region, damage.
+    """What layers cost and give: bytes, quality, region, damage.
 
     Prints means over the pictures and writes layers.json. Against scc: the file of the same
     model, whole, whose picture is as good as the layer's.

@@ -65,9 +65,9 @@ DESIGN = (
     ),
     click.option(
         "--quantiser",
-        type=click.Choice(["uniform", "entropy-constrained"]),
-        metavar="uniform|entropy-constrained",
-        help="Tensors: default uniform; entropy-constrained for --rate and --max-bytes.",
+        type=click.Choice(["uniform", "entropy-constrained", "dead-zone"]),
+        metavar="uniform|entropy-constrained|dead-zone",
+        help="Tensors: default uniform; dead-zone, which needs them, for --rate and --max-bytes.",
     ),
     click.option("--channelwise", is_flag=True, help="Tensors: a clipping range each channel."),
     click.option("--slope", type=float, metavar="S", help="Tensors: of the rectifier below 0."),

@@ -169,13 +169,13 @@ def design_for(
     grid, added = designs.grid_of(tensor, settings), added or [tensor]
     if stats.constant or (settings.rate is None and settings.max_bytes is None):
         return designs.plain(stats, grid, settings, tensor.kind)
+    elements = tensor.values.size
     overhead = _overhead(grid, len(added), settings)
     if settings.rate is not None:
-        total = settings.rate * tensor.values.size / 8
+        total = settings.rate * elements / 8
     else:
-        elements = sum(other.values.size for other in added)
-        total = settings.max_bytes * tensor.values.size / elements
-    wanted = 8 * (total - overhead) / tensor.values.size
+        total = settings.max_bytes * elements / sum(other.values.size for other in added)
+    wanted = 8 * (total - overhead) / elements
     if wanted <= 0:
         raise BadRequest(
             f"{total:.0f} bytes for the tensor {tensor.name!r} are too few: "
@@ -186,15 +186,14 @@ def design_for(
         work = Work(tensor, grid, design)
         _code([work], settings, None, check=False)
         described = len(tensors.pack([work.entry(settings.coder)])) - 2
-        return 8 * (work.payload_bytes + described) / tensor.values.size
+        return 8 * (work.payload_bytes + described) / elements
 
     found = designs.search(wanted, stats, grid, settings, bits_of)
-    near = max(RATE_TOLERANCE * wanted, WORDS / tensor.values.size)
+    near = max(RATE_TOLERANCE * wanted, WORDS / elements)
     if settings.rate is not None and abs(found.bits - wanted) > near:
-        bits = found.bits + 8 * overhead / tensor.values.size
         raise BadRequest(
             f"{settings.rate} bits per element are out of reach for the tensor {tensor.name!r}; "
-            f"the nearest are {bits:.4f}",
+            f"the nearest are {found.bits + 8 * overhead / elements:.4f}",
             hint="--max-abs-error and --levels are not bound to a rate",
         )
     return found.design
@@ -228,12 +227,13 @@ def _code(works: list[Work], settings: Settings, progress, check: bool = True) -
 
 def _shrink(works: list[Work], settings: Settings) -> None:
     """Makes the works coarser until their file is not longer than asked for."""
-    most, aim = settings.max_bytes, settings.max_bytes
+    most = aim = settings.max_bytes
     for _ in range(SHRINKS):
         length = _write(io.BytesIO(), works, settings)
         if length <= most:
             return
-        aim -= length - most + most // 100
+        # What is over, and a little more, as sizes do not follow exactly.
+        aim -= length - most + max(most // 100, 8)
         if aim < 1:
             break
         smaller = replace(settings, max_bytes=aim)

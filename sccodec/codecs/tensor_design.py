@@ -19,6 +19,7 @@ from sccodec.latents.scalar import (
     Embedded,
     Quantiser,
     Sample,
+    dead_zone,
     embedded_uniform,
     entropy_constrained,
     merged,
@@ -26,13 +27,15 @@ from sccodec.latents.scalar import (
 )
 from sccodec.media.tensor import Tensor
 
-SAMPLED = 1 << 16  # values of a tensor that designs look at
+SAMPLED = 1 << 15  # values of a tensor that designs look at
 LEAKY = 0.1  # slope that is assumed below 0
 LINEAR = 0.1  # share of the energy below 0 from which on there is no rectifier
 LAGRANGIAN = 0.1  # of entropy-constrained designs without a rate, in squared step sizes
 COUNTS = (2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024)
+FINE = 2.5  # bits per element above which uniform levels are as good as any
 CLOSE = 0.005  # of a rate: near enough to stop searching
 TRIES = 12
+FINEST = 4096  # steps of a range with a dead zone
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +190,8 @@ def summary(values: np.ndarray) -> Statistics:
 
 
 def _energy(values: np.ndarray) -> float:
-    return float(np.square(values, dtype=np.float64).sum())
+    with np.errstate(over="ignore"):  # the largest of float64 have no square
+        return float(np.square(values, dtype=np.float64).sum())
 
 
 def _add_channels(sums: np.ndarray, grid: Grid, part, values: np.ndarray) -> np.ndarray:
@@ -225,7 +229,7 @@ def clipping(stats: Statistics, settings: Settings) -> Range:
         low, high = map(float, settings.clip)
         return Range(lambda _: (low, high), min(max(0.0, low), high))
     low, high = float(stats.low), float(stats.high)
-    if settings.clip == "minmax":
+    if settings.clip == "minmax" or not math.isfinite(stats.squares):
         return Range(lambda _: (low, high), min(max(0.0, low), high))
     if settings.clip == "model" and stats.rectified:
         slope = settings.slope
@@ -334,8 +338,7 @@ def _of_range(
     else:
         step = (high - low) / (counts[-1] - 1)
         fine = entropy_constrained(stats.sample, low, high, counts[-1], weight * step**2)
-        levels = fine.levels.astype(np.float32).astype(np.float64)
-        fine = Quantiser(levels, fine.thresholds)
+        fine = fine.in_single()
     return _layered(fine, stats, settings, counts)
 
 
@@ -348,7 +351,9 @@ def _layered(fine: Quantiser, stats: Statistics, settings: Settings, counts) -> 
         nested = nested_counts(len(fine), layers)
         if nested:
             return embedded_uniform(*fine.limits, nested)
-    return merged(fine, stats.sample, layers)
+    embedded = merged(fine, stats.sample, layers)
+    coarser = (quantiser.in_single() for quantiser in embedded.quantisers[:-1])
+    return Embedded((*coarser, fine), embedded.first)
 
 
 def nested_counts(fine: int, layers: int) -> tuple[int, ...] | None:
@@ -365,7 +370,7 @@ def nested_counts(fine: int, layers: int) -> tuple[int, ...] | None:
 # -- searching for a rate --------------------------------------------------------------------
 
 
-KNOBS = {"uniform": np.linspace(-2.5, 4, 20), "entropy-constrained": np.linspace(-8, 4, 13)}
+KNOBS = {"uniform": np.linspace(-2.5, 4, 20), "entropy-constrained": np.linspace(-6, 3, 10)}
 
 
 class Family:
@@ -380,16 +385,15 @@ class Family:
         self._axis, self._settings = grid.channel_axis, settings
         self._range = clipping(self._stats, settings)
         self._curves: dict[int, tuple[np.ndarray, ...]] = {}
+        self._most: dict[int, tuple[float, float, float]] = {}  # the first point of each curve
 
     def at(self, bits: float) -> Design:
         """The one with the least error in the sample among those of about this entropy."""
         best, least, worse = (COUNTS[-1], float(KNOBS[self._settings.kind][0])), math.inf, 0
         for count in COUNTS:
-            if count <= self._settings.layer_count:
+            if not self._reaches(count, bits):
                 continue
             knobs, entropies, errors = self._curve(count)
-            if entropies[-1] < bits:
-                continue  # so few levels do not have as much
             error = float(np.interp(bits, entropies, errors))
             worse = 0 if error < least else worse + 1
             if error < least:
@@ -398,14 +402,25 @@ class Family:
                 break
         return Design(self._quantisers(*best, self._settings), self._axis, self._scales)
 
+    def _reaches(self, count: int, bits: float) -> bool:
+        """Whether so many levels can have as much entropy at all."""
+        if math.log2(count) < bits:
+            return False
+        if count not in self._most:
+            self._most[count] = self._point(count, KNOBS[self._settings.kind][0])
+        return self._most[count][1] >= bits
+
+    def _point(self, count: int, knob: float) -> tuple[float, float, float]:
+        """(knob, entropy, error)"""
+        sample = self._stats.sample
+        made = self._quantisers(count, float(knob), replace(self._settings, layers=None)).finest
+        return knob, sample.entropy(made), sample.error(made)
+
     def _curve(self, count: int) -> tuple[np.ndarray, ...]:
         """(knobs, entropies, errors) of this many levels, entropies ascending."""
         if count not in self._curves:
-            one = replace(self._settings, layers=None)
-            sample, rows = self._stats.sample, []
-            for knob in KNOBS[self._settings.kind]:
-                made = self._quantisers(count, float(knob), one).finest
-                rows.append((knob, sample.entropy(made), sample.error(made)))
+            rows = [self._most[count]]
+            rows += [self._point(count, knob) for knob in KNOBS[self._settings.kind][1:]]
             knobs, entropies, errors = np.array(rows[::-1]).T
             self._curves[count] = knobs, np.maximum.accumulate(entropies), errors
         return self._curves[count]
@@ -415,6 +430,49 @@ class Family:
         factor, weight = (math.exp(knob), 0.0) if uniform else (1.0, math.exp(knob))
         settings = replace(settings, levels=None)
         return _of_range(self._stats, settings, (count,), self._range, factor, weight)
+
+
+class DeadZones:
+    """The same for quantisers with a dead zone, whose step is the only knob.
+
+    They clip nothing, unless the settings give the range as two numbers.
+    """
+
+    def __init__(self, stats: Statistics, grid: Grid, settings: Settings):
+        self._stats, self._scales = by_channel(stats, settings)
+        self._axis, self._settings = grid.channel_axis, settings
+        sample = self._stats.sample
+        if not isinstance(settings.clip, str):
+            sample = sample.clipped(*settings.clip)
+        self._sample = sample
+        low, high = float(sample.values[0]), float(sample.values[-1])
+        self._centre = 0.0 if low <= 0 <= high else sample.mean
+        self._range = high - low
+        self._entropies, self._steps = [0.0], [2 * self._range]
+
+    def at(self, bits: float) -> Design:
+        """The one of about this entropy, the finest if that is more than any has."""
+        while self._entropies[-1] < bits and self._steps[-1] > self._range / FINEST:
+            self._refine()
+        step = np.exp(np.interp(bits, self._entropies, np.log(self._steps)))
+        fine = self._fine(float(step))
+        levels = fine.levels.astype(np.float32).astype(np.float64)
+        fine = Quantiser(levels, fine.thresholds)
+        embedded = _layered(fine, self._stats, self._settings, (len(fine),))
+        return Design(embedded, self._axis, self._scales)
+
+    def _refine(self) -> None:
+        """One more point of the curve; steps with fewer levels than layers are passed over."""
+        step = self._steps[-1] * 2**-0.5
+        made = self._fine(step)
+        if len(made) <= self._settings.layer_count:
+            self._steps[-1] = step
+            return
+        self._steps.append(step)
+        self._entropies.append(max(self._sample.entropy(made), self._entropies[-1]))
+
+    def _fine(self, step: float) -> Quantiser:
+        return dead_zone(self._sample, step, self._centre)
 
 
 class Found(NamedTuple):
@@ -435,10 +493,13 @@ def search(
 
     bits_of codes with a design and tells the bits per element, side information and all. For
     max_bytes nothing above `wanted` is taken as long as something below was found. Where
-    entropy-constrained levels leave a gap and none were asked for, uniform ones are tried too.
+    levels with a dead zone leave a gap and none were asked for, uniform ones are tried too.
     """
     within = settings.max_bytes is not None
-    found = _nearest(wanted, Family(stats, grid, settings), bits_of, within)
+    if settings.quantiser is None and wanted > FINE:
+        settings = replace(settings, quantiser="uniform")
+    family = DeadZones if settings.kind == "dead-zone" else Family
+    found = _nearest(wanted, family(stats, grid, settings), bits_of, within)
     if settings.quantiser is None and abs(found.bits / wanted - 1) > 4 * CLOSE:
         family = Family(stats, grid, replace(settings, quantiser="uniform"))
         other = _nearest(wanted, family, bits_of, within)

@@ -117,7 +117,8 @@ def grading(quantiser: Quantiser) -> Grading:
     """What a file says of a quantiser: limits if it is uniform, else every level."""
     uniform = quantiser.limits is not None
     values = quantiser.limits if uniform else tuple(quantiser.levels.tolist())
-    wide = any(float(np.float32(value)) != value for value in values)
+    with np.errstate(over="ignore"):
+        wide = any(float(np.float32(value)) != value for value in values)
     return Grading(len(quantiser), tuple(map(float, values)), uniform, wide)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sccodec.codecs.calibration import Calibration
 
 CLIPS = ("model", "moments", "minmax")
-QUANTISERS = ("uniform", "entropy-constrained")
+QUANTISERS = ("uniform", "entropy-constrained", "dead-zone")
 NONFINITE = ("refuse", "clamp")
 DEFAULT_LEVELS = 4
 
@@ -32,7 +32,7 @@ class Settings:
     layers: int | None = None  # how many, if `levels` does not say so; default 1
     channelwise: bool = False  # fit and scale the clipping range for each channel
     clip: str | tuple[float, float] = "model"  # see CLIPS, or two numbers
-    quantiser: str | None = None  # see QUANTISERS; None: entropy-constrained for rate and max_bytes
+    quantiser: str | None = None  # see QUANTISERS; None: dead-zone for rate and max_bytes
     coder: str = "context"  # or "unary", the papers' binarisation: slower and longer
     slope: float | None = None  # of the rectifier below 0; None: 0 or 0.1, as the values say
     channel_axis: int | str | None = AUTO
@@ -61,6 +61,8 @@ class Settings:
                 raise BadRequest(
                     f"{name} {getattr(self, name)!r}, known are {', '.join(filter(None, known))}"
                 )
+        if self.quantiser == "dead-zone" and not self.sized:
+            raise BadRequest("quantisers with a dead zone need a rate or max_bytes")
         self._check_levels()
         self._check_clip()
         if self.tile < 64 or self.tile % 64:
@@ -98,7 +100,12 @@ class Settings:
         """The kind of quantiser that these settings lead to."""
         if self.quantiser is not None:
             return self.quantiser
-        return QUANTISERS[self.rate is not None or self.max_bytes is not None]
+        return "dead-zone" if self.sized else "uniform"
+
+    @property
+    def sized(self) -> bool:
+        """Whether the size is what was asked for."""
+        return self.rate is not None or self.max_bytes is not None
 
     @property
     def layer_count(self) -> int:

@@ -115,7 +115,7 @@ class Writer:
     """Collects what a payload holds, in the order in which a `Reader` will ask for it."""
 
     def __init__(self, plain: bool = False):
-        self.plain = plain
+        self.plain = plain or coder.AnsCoder is None
         self._parts: list[tuple[int, int, np.ndarray]] = []
 
     def flags(self, arranged: Arranged, codes: np.ndarray) -> None:
@@ -173,8 +173,8 @@ class Reader:
     """Reads one payload. Raises Damaged if the bytes cannot be one."""
 
     def __init__(self, payload: bytes, plain: bool = False):
-        self.plain = plain
-        self._ans = coder.stack(coder.words_of(payload), plain)
+        self.plain = plain or coder.AnsCoder is None
+        self._ans = coder.stack(coder.words_of(payload), self.plain)
 
     def flags(self, context: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """(n,) uint8 flags, 0 or 1, of these contexts."""

@@ -152,7 +152,8 @@ def plan(levels: np.ndarray, count: int, first, parents) -> tuple[Plan, np.ndarr
     classes = np.rint(np.sqrt(32 * means / (1 << made.shift)))
     made.classes = np.where(tops > 0, np.clip(classes, 1, 15), 0).astype(np.int64)
     made.most = min(int(tops.max()) >> made.shift, ESCAPE)
-    made.coarse = int(np.clip((17 - flat.size.bit_length()) // 2, 0, 5))
+    elements = len(made.active) * flat.shape[1]
+    made.coarse = int(np.clip((17 - elements.bit_length()) // 2, 0, 5))
     if len(made.active) >= 16 and flat.shape[1] >= 256:
         made.groups = GROUPS
     return made, offsets, rests

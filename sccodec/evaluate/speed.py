@@ -47,13 +47,13 @@ STAGES = {
         "analysis": graphs.analyse,
         "rate search": TileCoder.bits,
         "entropy coding": TileCoder.code,
-        "measuring layers": Latents.windows,
+        "measuring layers": Latents.each_window,
         "writing": writer.to_bytes,
     },
     "decode": {
         "parsing": container.from_bytes,
         "entropy decoding": decode_tiles,
-        "synthesis": Latents.windows,
+        "synthesis": Latents.each_window,
     },
 }
 

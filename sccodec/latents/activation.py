@@ -39,17 +39,17 @@ class Activation:
 
     @functools.cached_property
     def pieces(self) -> tuple[np.ndarray, ...]:
-        """(begin, end, factor, exponent) arrays: the density of Y is factor exp(exponent y)."""
+        """(begin, end, factor, exponent) arrays: the density of Y is exp(factor + exponent y)."""
         a, b = self.rate * self.kappa, self.rate / self.kappa
         top = self.rate / (self.kappa + 1 / self.kappa)
         rows = []
         for begin, end, exponent in ((-math.inf, self.mode, b), (self.mode, math.inf, -a)):
-            factor = top * math.exp(-exponent * self.mode)
+            factor = math.log(top) - exponent * self.mode
             if end > 0:
                 rows.append((max(begin, 0.0), end, factor, exponent))
             if begin < 0 and self.slope > 0:
                 s = self.slope
-                rows.append((s * begin, s * min(end, 0.0), factor / s, exponent / s))
+                rows.append((s * begin, s * min(end, 0.0), factor - math.log(s), exponent / s))
         return tuple(np.array(rows).T)
 
     @property
@@ -90,8 +90,8 @@ class Activation:
     def _over_cells(self, edges: np.ndarray, centres: np.ndarray, order: int) -> np.ndarray:
         """For each cell the integral of (y - centre)^order times the density."""
         begin, end, factor, exponent = (part[:, None] for part in self.pieces)
-        low = np.maximum(begin, edges[None, :-1])
-        high = np.maximum(np.minimum(end, edges[None, 1:]), low)
+        low = np.clip(edges[None, :-1], begin, end)
+        high = np.clip(edges[None, 1:], begin, end)
         total = _integral(low, high, factor, exponent, centres[None], order).sum(0)
         if self.atom:
             cell = int(np.searchsorted(edges[1:-1], 0.0))
@@ -100,12 +100,12 @@ class Activation:
 
 
 def _integral(low, high, factor, exponent, centre, order: int) -> np.ndarray:
-    """Integral of (y - centre)^order factor exp(exponent y) from low to high, order 0, 1 or 2."""
+    """Integral of (y - centre)^order exp(factor + exponent y) from low to high, order 0 to 2."""
 
     def primitive(y):
         inside = np.where(np.isfinite(y), y, 0.0)  # an infinite end adds nothing
         d = inside - centre
-        value = np.where(np.isfinite(y), factor * np.exp(exponent * inside), 0.0) / exponent
+        value = np.where(np.isfinite(y), np.exp(factor + exponent * inside), 0.0) / exponent
         if order == 1:
             value = value * (d - 1 / exponent)
         if order == 2:

@@ -1,0 +1,105 @@
+"""The TENS chunk: what is packed is unpacked, and nonsense is refused before it costs anything."""
+
+import struct
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sccodec.container.tensors import KINDS, Grading, TensorEntry, pack, unpack
+from sccodec.errors import BadRequest, CodecError, Damaged, LimitExceeded, Unsupported
+
+PLAIN = TensorEntry(
+    "x",
+    "float32",
+    (4, 5, 6),
+    0,
+    (Grading(2, (0.0, 1.5), True), Grading(4, (0.0, 0.1, 0.7, 1.5), False, True)),
+    ((1, 3),),
+    bytes(4),
+)
+
+
+@given(
+    name=st.text(max_size=20),
+    kind=st.sampled_from(KINDS),
+    shape=st.lists(st.integers(0, 2**40), max_size=5).map(tuple),
+    coder=st.sampled_from(["context", "unary"]),
+)
+def test_entries_come_back(name, kind, shape, coder):
+    entry = replace(PLAIN, name=name, kind=kind, shape=shape, coder=coder)
+    entry = replace(entry, channel_axis=None, scales=b"")
+    other = replace(PLAIN, name=name + "!")
+    assert unpack(pack([entry, other])) == (entry, other)
+
+
+def _read(raw: bytes) -> tuple[TensorEntry, ...] | None:
+    """The tensors, or None if they are refused."""
+    try:
+        return unpack(raw)
+    except CodecError:
+        return None
+
+
+@given(st.integers(0, 200), st.integers(0, 255))
+def test_any_other_byte_is_refused_or_means_something(at, value):
+    raw = bytearray(pack([PLAIN]))
+    raw[at % len(raw)] = value
+    found = _read(bytes(raw))
+    assert found is None or len(found) in (0, 1)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_refused_or_mean_something(raw):
+    found = _read(raw)
+    assert found is None or pack(found) == raw
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"layers": ()}, Damaged),
+        ({"children": ((2, 3),)}, Damaged),
+        ({"children": ((0, 4),)}, Damaged),
+        ({"channel_axis": 3}, Damaged),
+        ({"scales": bytes(3)}, Damaged),
+        ({"shape": (1,) * 33}, Damaged),
+        ({"layers": (Grading(1, (2.0, 1.0), True),), "children": ()}, Damaged),
+        ({"layers": (Grading(1, (float("nan"),) * 2, True),), "children": ()}, Damaged),
+        ({"layers": (Grading(0, (1.0, 1.0), True),), "children": ()}, Damaged),
+    ],
+    ids=str,
+)
+def test_contradictions_are_damage(change, error):
+    with pytest.raises(error, match="TENS"):
+        unpack(pack([replace(PLAIN, **change)]))
+
+
+def test_names_are_unique_and_bytes_are_counted():
+    raw = pack([PLAIN])
+    with pytest.raises(Damaged, match="too many"):
+        unpack(raw + b"\0")
+    for length in range(len(raw)):
+        with pytest.raises(Damaged):
+            unpack(raw[:length])
+    with pytest.raises(Damaged, match="repeat"):
+        unpack(pack([PLAIN, PLAIN]))
+    with pytest.raises(BadRequest, match="cannot hold"):
+        pack([replace(PLAIN, name="x" * 256)])
+
+
+def test_what_a_later_version_may_have_is_unsupported():
+    raw = bytearray(pack([PLAIN]))
+    for at, word in ((4, "kind"), (5, "coder")):
+        wrong = bytearray(raw)
+        wrong[at] = 77
+        with pytest.raises(Unsupported, match=word):
+            unpack(bytes(wrong))
+
+
+def test_a_table_of_levels_is_not_made_because_a_few_bytes_ask_for_it():
+    huge = replace(PLAIN, layers=(Grading(2**24 - 1, (0.0, 1.0), True),), children=(), scales=b"")
+    raw = pack([huge])
+    with pytest.raises(LimitExceeded, match="levels"):
+        unpack(struct.pack("<H", 2) + raw[2:] + raw[2:].replace(b"\1x", b"\1y"))
