@@ -231,6 +231,8 @@ def test_an_interrupted_run_leaves_whole_files_and_goes_on(folder, number, code,
         [sys.executable, "-m", "sccodec", *map(str, command)],
         stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(Path(sccodec.__file__).parents[1])},
+        # Tests that run in the background inherit an ignored SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     process.stderr.readline()  # the first is done
     process.send_signal(number)
