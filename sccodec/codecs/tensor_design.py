@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ import numpy as np
 from sccodec.codecs.tensor_grid import AUTO, Grid, Window, default_channel_axis
 from sccodec.codecs.tensor_settings import CLIPS, DEFAULT_LEVELS, Settings
 from sccodec.container.tensors import MOST_LEVELS
+from sccodec.entropy.planning import spread
 from sccodec.errors import BadRequest
 from sccodec.latents import activation
 from sccodec.latents.scalar import (
@@ -34,7 +35,8 @@ LAGRANGIAN = 0.1  # of entropy-constrained designs without a rate, in squared st
 COUNTS = (2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024)
 FINE = 2.5  # bits per element above which uniform levels are as good as any
 CLOSE = 0.005  # of a rate: near enough to stop searching
-TRIES = 12
+TRIES = 8
+MIXED = 6  # tries between two designs
 FINEST = 4096  # steps of a range with a dead zone
 
 
@@ -45,6 +47,10 @@ class Design:
     embedded: Embedded
     channel_axis: int | None
     scales: bytes = b""  # for each channel, see `scale_of`
+    # The first share of each plane goes through a coarser quantiser before, to save bits. Level
+    # numbers are all that a file holds, so only encoders know of it.
+    coarser: Quantiser | None = None
+    share: float = 0.0
 
     def factors(self) -> np.ndarray | None:
         """(C,) float64, by which each channel's levels are multiplied."""
@@ -169,10 +175,11 @@ def gather(tensor: Tensor, settings: Settings, into: Statistics | None = None) -
         found.squares += _energy(wide)
         if found.low < 0:
             found.below += _energy(np.minimum(wide, 0))
-        found.drawn.append(flat[:: stride | 1].copy())
+        drawn = spread(flat.size, max(flat.size // stride, 1))
+        found.drawn.append(flat[drawn])
         if found.channels is not None:
             channel = _add_channels(found.channels, grid, part, values)
-            found.drawn_channels.append(np.repeat(channel, values[0].size)[:: stride | 1])
+            found.drawn_channels.append(np.repeat(channel, values[0].size)[drawn])
     return found
 
 
@@ -512,7 +519,7 @@ def _miss(bits: float, wanted: float, within: bool) -> float:
     return abs(bits - wanted) + (1e6 if over else 0)
 
 
-def _nearest(wanted: float, family: Family, bits_of, within: bool) -> Found:
+def _nearest(wanted: float, family: Family | DeadZones, bits_of, within: bool) -> Found:
     """The coded size is nearly proportional to the entropy, so a few tries are enough."""
     tried: list[Found] = []
     low, high = 0.0, math.inf  # entropies that are known to be too small and too large
@@ -528,4 +535,30 @@ def _nearest(wanted: float, family: Family, bits_of, within: bool) -> Found:
         entropy *= aim / bits
         if not low < entropy < high:
             entropy = (low + high) / 2 if math.isfinite(high) else 2 * low
+    else:
+        if low > 0 and math.isfinite(high):
+            tried += _mixtures(aim, tried, bits_of)
     return min(tried, key=lambda one: _miss(one.bits, wanted, within))
+
+
+def _mixtures(aim: float, tried: list[Found], bits_of) -> Iterator[Found]:
+    """Designs between the two nearest ones: a share of each plane is coded as the coarser would.
+
+    They fill the gap that many elements of one value leave, which change level together.
+    """
+    below = max((one for one in tried if one.bits <= aim), key=lambda one: one.bits)
+    above = min((one for one in tried if one.bits > aim), key=lambda one: one.bits)
+    few, many = (0.0, above.bits), (1.0, below.bits)
+    for _ in range(MIXED):
+        part = (few[1] - aim) / (few[1] - many[1])
+        share = few[0] + part * (many[0] - few[0])
+        coarser = below.design.embedded.finest
+        mixed = replace(above.design, coarser=coarser, share=share)
+        found = Found(mixed, bits_of(mixed))
+        yield found
+        if abs(found.bits - aim) < CLOSE * aim:
+            return
+        if found.bits > aim:
+            few = share, found.bits
+        else:
+            many = share, found.bits

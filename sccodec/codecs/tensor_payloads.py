@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import dataclass
 
@@ -76,7 +77,17 @@ class Levels:
         values = self.values(part)
         if self._factors is not None:
             values = values / self.plane_factors(part).astype(values.dtype)
+        if self.design.coarser is not None:
+            values = self._coarsened(values)
         return self.design.embedded.indexes(values)
+
+    def _coarsened(self, values: np.ndarray) -> np.ndarray:
+        """The values, but the first of each plane as the design's coarser quantiser leaves them."""
+        coarser = self.design.coarser
+        planes = values.reshape(len(values), math.prod(values.shape[1:])).copy()
+        some = planes[:, : round(self.design.share * planes.shape[1])]
+        some[:] = coarser.levels.astype(values.dtype)[coarser.index(some)]
+        return planes.reshape(values.shape)
 
     def plane_factors(self, part: Part) -> np.ndarray:
         channel = np.arange(part.planes.start, part.planes.stop) % self.grid.channels

@@ -141,6 +141,20 @@ def test_the_entropy_constrained_design_is_better_at_equal_bits():
     assert errors[1] < errors[0]
 
 
+@pytest.mark.parametrize("rate", [0.45, 0.6, 0.85])
+@pytest.mark.parametrize("shape", [(32, 32, 32), (128, 256)])
+def test_a_rate_between_those_of_two_quantisers_is_met(shape, rate):
+    # Elements of one value change their level together, at whatever threshold.
+    values = np.random.default_rng(1).choice([0.0, 1.0, 6.0], shape, p=[0.6, 0.38, 0.02])
+    coarse, fine = (
+        8 * len(tensor.encode(values, Settings(levels=n, clip="minmax"))) / values.size
+        for n in (2, 7)
+    )
+    assert coarse < 0.4 and fine > 0.9
+    data = tensor.encode(values, Settings(rate=rate))
+    assert 8 * len(data) / values.size == pytest.approx(rate, rel=0.02)
+
+
 def test_a_rate_out_of_reach_is_refused():
     with pytest.raises(BadRequest, match="out of reach"):
         tensor.encode(features(), Settings(rate=20))
