@@ -14,6 +14,7 @@ import click
 from sccodec.cli import border
 from sccodec.errors import BadRequest, CodecError
 
+MOST_THREADS = 8  # unless more are asked for
 AHEAD = 8  # files per thread that are begun or finished before the first of them is reported
 
 
@@ -69,7 +70,7 @@ def run(
     tasks: list[tuple[str, ...]],
     work: Callable[[Job], Done],
     *,
-    jobs: int = 1,
+    jobs: int = 0,
     as_json: bool = False,
     force: bool = False,
     skip_existing: bool = False,
@@ -77,7 +78,8 @@ def run(
 ) -> list[int]:
     """work(job) for each (input, outputs...), on `jobs` threads: their exit codes, in order.
 
-    At most `jobs` files are worked on at once; threads that are left over go to their tiles.
+    At most `jobs` files are worked on at once; threads that are left over go to their tiles. 0
+    stands for one file at a time, on all cores.
     With `report` the texts are what was asked for and go to stdout; else they are progress.
     """
     if as_json and any(border.STREAM in targets for _, *targets in tasks):
@@ -87,7 +89,8 @@ def run(
     if not tasks:
         border.say("sccodec: no files in the list, nothing to do")
     workers = max(1, min(jobs, len(tasks)))
-    todo = [Job(s, tuple(t), jobs // workers, workers == 1) for s, *t in tasks]
+    threads = tile_threads(jobs) // workers
+    todo = [Job(s, tuple(t), threads, workers == 1) for s, *t in tasks]
 
     def attempt(job: Job) -> tuple[Job, Done]:
         try:
@@ -109,6 +112,11 @@ def run(
     if failed and len(codes) > 1:
         border.say(f"sccodec: {failed} of {len(codes)} failed")
     return codes
+
+
+def tile_threads(jobs: int) -> int:
+    """Threads of one file that has the machine for itself; each holds a window in memory."""
+    return jobs or min(border.cores(), MOST_THREADS)
 
 
 def first(codes: list[int]) -> int:

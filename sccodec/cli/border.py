@@ -73,10 +73,19 @@ def border(function: Callable) -> Callable:
     return command
 
 
-def jobs(_context, _option, value: str) -> int:
-    """`-j N` or `-j all` as a number of threads."""
+def cores() -> int:
+    """How many this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def jobs(_context, _option, value: str | None) -> int:
+    """`-j N` or `-j all` as a number of threads; 0 if it is not given."""
+    if value is None:
+        return 0
     if value == "all":
-        return os.cpu_count() or 1
+        return cores()
     if not value.isdecimal() or int(value) < 1:
         raise click.BadParameter(f"{value!r} is neither a positive number nor 'all'")
     return int(value)
@@ -185,11 +194,10 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Results as J
 jobs_option = click.option(
     "-j",
     "--jobs",
-    default="1",
     callback=jobs,
     metavar="N|all",
-    help="Threads: over files if there are several, else over tiles.",
-    show_default=True,
+    help="So many files at the same time, or tiles if there is one file.  [default: one file at a "
+    "time, its tiles on all cores, 8 at most]",
 )
 size_option = click.option(
     "--size-limit",

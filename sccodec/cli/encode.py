@@ -181,7 +181,7 @@ def _encode_tensors(
         how["tile"] = tile
     settings = tensor.Settings(limits=border.limits(size_limit), **how)
     if append:
-        return _append(inputs, output, replace(settings, jobs=jobs), as_json)
+        return _append(inputs, output, replace(settings, jobs=batch.tile_threads(jobs)), as_json)
 
     def work(job: batch.Job) -> batch.Done:
         found = tensor_options.read(job.source)
