@@ -371,7 +371,7 @@ def open_tensors(reader: Reader) -> tuple[TensorEntry, ...]:
         )
     if tensors.CHUNK not in reader.metadata:
         raise Damaged(f"{reader.name}: no chunk {tensors.CHUNK}")
-    entries = tensors.unpack(reader.metadata[tensors.CHUNK])
+    entries = tensors.read(reader)
     elements = max(sum(entry.elements for entry in entries), 1)
     if (header.width, header.height) != (elements, 1):
         raise Damaged(f"{reader.name}: {elements} elements, the header says {header.width}")

@@ -53,7 +53,7 @@ def describe(reader: Reader) -> dict:
 def _describe_tensors(reader: Reader, total: int, metadata: dict, payload: int) -> dict:
     """The same for a file of feature tensors; rates are bits per element."""
     header = reader.header
-    found = tensors.unpack(reader.metadata[tensors.CHUNK]) if tensors.CHUNK in metadata else ()
+    found = tensors.read(reader)
     elements = max(sum(tensor.elements for tensor in found), 1)
     layers = []
     for layer in header.layers:

@@ -11,10 +11,14 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sccodec.container.record import Record
 from sccodec.container.rules import MAX_NAMED_LAYERS, check_limit
-from sccodec.errors import BadRequest, Damaged, Unsupported
+from sccodec.errors import BadRequest, CodecError, Damaged, Unsupported
+
+if TYPE_CHECKING:
+    from sccodec.container.reader import Reader
 
 CHUNK = "TENS"
 KINDS = ("float32", "float16", "float64", "bfloat16", "int8")
@@ -93,6 +97,20 @@ def pack(tensors: Sequence[TensorEntry]) -> bytes:
         for counts in tensor.children:
             parts.append(struct.pack(f"<{len(counts)}I", *counts))
     return b"".join(parts)
+
+
+def read(reader: Reader) -> tuple[TensorEntry, ...]:
+    """The tensors of an open file, none if it has no TENS chunk.
+
+    Raises Damaged, Unsupported or LimitExceeded, with the name of the file and the chunk's place.
+    """
+    if CHUNK not in reader.metadata:
+        return ()
+    try:
+        return unpack(reader.metadata[CHUNK])
+    except CodecError as error:
+        at = next(offset for kind, offset, _ in reader.structure() if kind == CHUNK)
+        raise type(error)(f"{reader.name}: chunk {CHUNK} at byte {at}: {error}", hint=error.hint) from None
 
 
 def unpack(raw: bytes) -> tuple[TensorEntry, ...]:

@@ -14,6 +14,7 @@ from sccodec.codecs.calibration import Calibration, calibrate
 from sccodec.codecs.tensor import Settings
 from sccodec.codecs.verify import verify
 from sccodec.container import extract, from_bytes, layout, to_bytes
+from sccodec.container.describe import describe
 from sccodec.entropy import coder
 from sccodec.errors import BadRequest, Damaged, LimitExceeded, Mismatch, WrongModel
 from sccodec.media.tensor import Tensor, from_array, narrowed, widened
@@ -530,6 +531,14 @@ def test_headers_that_contradict_the_tensors():
         with pytest.raises(error):
             tensor.decode(wrong)
         assert verify(from_bytes(wrong)).verdict in ("damaged", "no model")
+
+
+def test_a_chunk_that_makes_no_sense_is_named_with_file_and_place():
+    wrong = rewritten(tensor.encode(features()), chunks=(layout.Chunk("TENS", 2, b"\1\0\0"),))
+    reader = from_bytes(wrong, name="f.scc")
+    for read in (tensor.decode, describe):
+        with pytest.raises(Damaged, match=r"f\.scc: chunk TENS at byte \d+: tensor entry ends"):
+            read(reader)
 
 
 def test_whole_bytes_with_other_levels_are_a_mismatch():
