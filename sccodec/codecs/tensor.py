@@ -190,7 +190,8 @@ def design_for(
 
     found = designs.search(wanted, stats, grid, settings, bits_of)
     near = max(RATE_TOLERANCE * wanted, WORDS / elements)
-    if settings.rate is not None and abs(found.bits - wanted) > near:
+    # Between two designs the nearest one is what there is; beyond all of them nothing is near.
+    if settings.rate is not None and abs(found.bits - wanted) > near and not found.between:
         raise BadRequest(
             f"{settings.rate} bits per element are out of reach for the tensor {tensor.name!r}; "
             f"the nearest are {found.bits + 8 * overhead / elements:.4f}",

@@ -483,10 +483,11 @@ class DeadZones:
 
 
 class Found(NamedTuple):
-    """A design, and the bits per element that it was coded with."""
+    """A design, the bits per element that it was coded with, and whether more and fewer exist."""
 
     design: Design
     bits: float
+    between: bool = False
 
 
 def search(
@@ -510,7 +511,9 @@ def search(
     if settings.quantiser is None and abs(found.bits / wanted - 1) > 4 * CLOSE:
         family = Family(stats, grid, replace(settings, quantiser="uniform"))
         other = _nearest(wanted, family, bits_of, within)
-        return min(found, other, key=lambda one: _miss(one.bits, wanted, within))
+        between = found.between or other.between
+        found = min(found, other, key=lambda one: _miss(one.bits, wanted, within))
+        return found._replace(between=between)
     return found
 
 
@@ -538,7 +541,8 @@ def _nearest(wanted: float, family: Family | DeadZones, bits_of, within: bool) -
     else:
         if low > 0 and math.isfinite(high):
             tried += _mixtures(aim, tried, bits_of)
-    return min(tried, key=lambda one: _miss(one.bits, wanted, within))
+    found = min(tried, key=lambda one: _miss(one.bits, wanted, within))
+    return found._replace(between=low > 0 and math.isfinite(high))
 
 
 def _mixtures(aim: float, tried: list[Found], bits_of) -> Iterator[Found]:
