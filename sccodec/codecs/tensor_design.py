@@ -527,15 +527,18 @@ def _nearest(wanted: float, family: Family | DeadZones, bits_of, within: bool) -
     tried: list[Found] = []
     low, high = 0.0, math.inf  # entropies that are known to be too small and too large
     aim = wanted * (1 - CLOSE if within else 1)
-    entropy = aim
+    entropy, streak = aim, 0
     for _ in range(TRIES):
         design = family.at(entropy)
         tried.append(Found(design, bits_of(design)))
         bits = tried[-1].bits
         if _miss(bits, wanted, within) < 2 * CLOSE * wanted:
             break
-        low, high = (entropy, high) if bits < wanted else (low, entropy)
-        entropy *= aim / bits
+        below = bits < wanted
+        low, high = (entropy, high) if below else (low, entropy)
+        # Where sizes do not follow the entropy, longer and longer steps get to the other side.
+        streak = streak + 1 if len(tried) > 1 and below == (tried[-2].bits < wanted) else 1
+        entropy *= (aim / bits) ** streak
         if not low < entropy < high:
             entropy = (low + high) / 2 if math.isfinite(high) else 2 * low
     else:

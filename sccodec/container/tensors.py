@@ -110,7 +110,9 @@ def read(reader: Reader) -> tuple[TensorEntry, ...]:
         return unpack(reader.metadata[CHUNK])
     except CodecError as error:
         at = next(offset for kind, offset, _ in reader.structure() if kind == CHUNK)
-        raise type(error)(f"{reader.name}: chunk {CHUNK} at byte {at}: {error}", hint=error.hint) from None
+        raise type(error)(
+            f"{reader.name}: chunk {CHUNK} at byte {at}: {error}", hint=error.hint
+        ) from None
 
 
 def unpack(raw: bytes) -> tuple[TensorEntry, ...]:

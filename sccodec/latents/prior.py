@@ -12,12 +12,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sccodec.entropy.fixed import ACTIVATION_BITS, LIMIT, Depthwise, Pointwise, shuffle
+from sccodec.entropy.fixed import (
+    ACTIVATION_BITS,
+    LIMIT,
+    Depthwise,
+    Pointwise,
+    merge,
+    settle,
+    shuffle,
+    split,
+)
 from sccodec.entropy.tables import STEP_BITS, STEP_TABLE, STEPS, Tables
 from sccodec.errors import WrongModel
 
 _FINE = STEP_BITS - ACTIVATION_BITS  # latents are multiples of 2^-12, activations of 2^-8
 OFFSET_BITS = 12
+KEPT = 1 << 21  # latents of the largest tiles whose `Turns` are kept
+KEPT_SIZES = 8
 OFFSET_EVERY = 32  # reconstruction offsets are stored for every 32nd step index
 
 
@@ -66,34 +77,67 @@ def _power(exponent: np.ndarray) -> np.ndarray:
 class Context:
     """One round's network: mean and log2-scale of the latents that the round codes.
 
-    `coded` (M, 2, 2) bool: whether the round codes a channel at a (row % 2, column % 2).
+    `turns` (M, 4): in which round each channel is coded at each (row % 2, column % 2), and this
+    is round k. Nothing is computed from latents that are not known yet, nor for those of other
+    rounds. All arrays are split by row % 2 and column % 2, see `fixed.split`.
     """
 
     def __init__(
-        self, enter: Pointwise, spread: Depthwise, mix: Pointwise, leave: Pointwise, coded
+        self, enter: Pointwise, spread: Depthwise, mix: Pointwise, leave: Pointwise, turns, k: int
     ):
         self.enter, self.spread, self.mix = enter, spread, mix
-        self.latents = len(coded)
-        # Nothing is computed for the channels of other rounds; each position has its own.
-        self.places = [
-            (i, j, channels, leave.rows(np.concatenate([channels, channels + self.latents])))
-            for i, j in np.ndindex(2, 2)
-            if len(channels := np.flatnonzero(coded[:, i, j]))
-        ]
+        self.wide, latents = len(enter.weight), len(turns)
+        self.known, self.coded = [], []
+        for place in range(4):
+            channels = np.flatnonzero(turns[:, place] < k)
+            self.known.append((channels, enter.weight[:, channels]))
+            channels = np.flatnonzero(turns[:, place] == k)
+            both = np.concatenate([channels, channels + latents])
+            self.coded.append((channels, leave.weight[both], leave.bias[both]))
 
-    def __call__(self, unit: np.ndarray, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Activations (M, h, w), or (M, 1, 1) if all are alike, and features (D, h, w) -> mean
-        and log2-scale (M, h, w), meaningful where the round codes."""
-        height, width = features.shape[1:]
-        around = self.enter(unit)
-        around = self.spread(np.broadcast_to(around, (len(around), height, width)))
-        known = np.concatenate([around, features])
-        mean, log2_scale = np.zeros((2, self.latents, height, width))
-        for i, j, channels, leave in self.places:
-            out = leave(self.mix(np.ascontiguousarray(known[:, i::2, j::2])))
-            mean[channels, i::2, j::2] = out[: len(channels)]
-            log2_scale[channels, i::2, j::2] = out[len(channels) :]
+    def ahead(self, features: np.ndarray) -> np.ndarray:
+        """What features (D, 4, n) add to the sums of `mix`, (W, 4n)."""
+        return self.mix.weight[:, self.wide :] @ features.reshape(len(features), -1)
+
+    def __call__(
+        self, unit: np.ndarray, features: np.ndarray, height: int, width: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Activations (M, 4, n) of known latents and features (D, 4, n) -> mean and log2-scale
+        (M, 4, n), meaningful where the round codes."""
+        n = unit.shape[2]
+        entered = np.zeros((self.wide, 4, n))
+        for place, (channels, weight) in enumerate(self.known):
+            if len(channels):
+                entered[:, place] = weight @ unit[channels, place]
+        entered += self.enter.bias[:, :, None]
+        around = self.spread(merge(settle(entered, leaky=True), height, width))
+        mixed = self.mix.weight[:, : self.wide] @ split(around).reshape(self.wide, -1)
+        mixed += self.ahead(features)
+        mixed += self.mix.bias
+        mixed = settle(mixed, leaky=True).reshape(-1, 4, n)
+        mean, log2_scale = np.empty((2, len(unit), 4, n))
+        for place, (channels, weight, bias) in enumerate(self.coded):
+            if len(channels):
+                out = settle(weight @ mixed[:, place] + bias, leaky=False)
+                mean[channels, place] = out[: len(channels)]
+                log2_scale[channels, place] = out[len(channels) :]
         return mean, log2_scale
+
+
+class Turns:
+    """Which latents of `height` x `width` each round codes, in the order of its symbols."""
+
+    def __init__(self, pattern: np.ndarray, latents: int, height: int, width: int):
+        group = np.arange(latents) % len(pattern)
+        turns = np.tile(pattern[group], (1, height // 2, width // 2))
+        place = split(np.arange(height * width).reshape(1, height, width)).ravel()
+        inverse = np.empty_like(place)
+        inverse[place] = np.arange(len(place))
+        self.rounds = []
+        for k in range(int(pattern.max()) + 1):
+            now = turns == k
+            channel, at = np.nonzero(now.reshape(latents, -1))
+            self.rounds.append((now, channel, channel * len(place) + inverse[at]))
 
 
 class LayerPrior:
@@ -135,15 +179,17 @@ class LayerPrior:
         self.pattern = arrays["pattern"].astype(np.int64)
         shift = _shift(arrays["shift"])
         self.latents = len(shift)
-        self.scale = _power(-shift - _FINE)[:, None, None]  # 2^-12 units -> activations
-        self.mean_scale = _power(shift + _FINE)[:, None, None]  # activations -> 2^-12 units
+        self._kept: dict[tuple[int, int], Turns] = {}
+        self.scale = _power(-shift - _FINE)  # 2^-12 units -> activations
+        self.mean_scale = _power(shift + _FINE)  # activations -> 2^-12 units
         self.contexts = [
             Context(
                 pointwise(f"context.{k}.enter", True),
                 depthwise(f"context.{k}.spread"),
                 pointwise(f"context.{k}.mix", True),
                 pointwise(f"context.{k}.leave", False),
-                self.pattern[np.arange(self.latents) % len(self.pattern)] == k,
+                self.pattern[np.arange(self.latents) % len(self.pattern)].reshape(-1, 4),
+                k,
             )
             for k in range(int(self.pattern.max()) + 1)
         ]
@@ -166,33 +212,28 @@ class LayerPrior:
         sees them. Yields `Ask`, wants the symbols (n,) int32 back, returns `Coded`.
         """
         z = yield from self._hyper(height // 4, width // 4, step_index)
-        features = self._features(z, lower)
+        features = split(self._features(z, lower))
         turns = self._turns(height, width)
-        step = int(STEP_TABLE[step_index])
-        shape = (self.latents, height, width)
-        seen, latent = np.zeros(shape), np.zeros(shape, np.float32)
+        step, one = int(STEP_TABLE[step_index]), 1 << STEP_BITS
+        shape = (self.latents, 4, height * width // 4)
+        seen, unit, latent = np.zeros(shape), np.zeros(shape), np.zeros(shape, np.float32)
         offsets = self.offsets[
             :, min((step_index + OFFSET_EVERY // 2) // OFFSET_EVERY, self.offsets.shape[1] - 1)
         ]
-        for k, context in enumerate(self.contexts):
-            now = turns == k
-            mean, log2_scale = context(self._unit(seen, k), features)
-            mean = (mean * self.mean_scale)[now]
-            index = self.tables.index(log2_scale[now], step_index)
-            unit, offset = 1 << STEP_BITS, offsets[index]
-            symbols = yield Ask("latent", now, mean / unit, index, step / unit, offset)
+        for context, (now, channel, order) in zip(self.contexts, turns.rounds, strict=True):
+            mean, log2_scale = context(unit, features, height, width)
+            mean = mean.ravel()[order] * self.mean_scale[channel]
+            index = self.tables.index(log2_scale.ravel()[order], step_index)
+            offset = offsets[index]
+            symbols = yield Ask("latent", now, mean / one, index, step / one, offset)
             q = symbols.astype(np.float64)
-            seen[now] = q * step + mean
+            known = q * step + mean
+            seen.ravel()[order] = known
             shrunk = q - np.sign(q) * offset
-            latent[now] = (shrunk * step + mean) / unit
-        return Coded(latent, seen)
-
-    def _unit(self, seen: np.ndarray, k: int) -> np.ndarray:
-        """Latents as activations; (M, 1, 1) zeros before the first round."""
-        if k == 0:
-            return np.zeros((self.latents, 1, 1))
-        # Latents not coded yet are zero in `seen`, so they are zero here.
-        return np.clip(np.floor(seen * self.scale + 0.5), -LIMIT, LIMIT)
+            latent.ravel()[order] = (shrunk * step + mean) / one
+            known *= self.scale[channel]
+            unit.ravel()[order] = np.clip(np.floor(known + 0.5), -LIMIT, LIMIT)
+        return Coded(merge(latent, height, width), merge(seen, height, width))
 
     def _hyper(self, height: int, width: int, step_index: int):
         hyper_step = int(self.hyper_steps[step_index])
@@ -216,7 +257,13 @@ class LayerPrior:
             z = np.concatenate([z, low])
         return self.join(z)
 
-    def _turns(self, height: int, width: int) -> np.ndarray:
-        """(M, height, width) int: the round in which each latent is coded."""
-        group = np.arange(self.latents) % len(self.pattern)
-        return np.tile(self.pattern[group], (1, height // 2, width // 2))
+    def _turns(self, height: int, width: int) -> Turns:
+        """Kept for the few sizes that the tiles of a picture have, unless they are large."""
+        found = self._kept.get((height, width))
+        if found is None:
+            found = Turns(self.pattern, self.latents, height, width)
+            if self.latents * height * width <= KEPT:
+                if len(self._kept) >= KEPT_SIZES:
+                    self._kept = {}
+                self._kept[height, width] = found
+        return found

@@ -11,8 +11,8 @@ from conftest import picture
 from sccodec.codecs import image, payloads
 from sccodec.codecs.image import Interest, Settings
 from sccodec.container import ABSENT, extract, from_bytes, join, to_bytes
+from sccodec.entropy import coder
 from sccodec.errors import BadRequest, CodecError, Damaged, Mismatch, Unsupported, WrongModel
-from sccodec.latents import quantize
 from sccodec.media.image import from_array
 from sccodec.profiles.registry import find
 from sccodec.transform import graphs
@@ -449,14 +449,14 @@ def test_a_model_that_is_not_installed_is_named(tiled, change):
         decoded(data)
 
 
-def test_a_payload_that_cannot_be_read_back_is_never_written(monkeypatch):
-    real = quantize.decode
-
-    def differing(*arguments):
-        check, coded = real(*arguments)
-        return check ^ 1, coded
-
-    monkeypatch.setattr(quantize, "decode", differing)
+@pytest.mark.parametrize(
+    "spoiled",
+    [lambda data: data[:-4], lambda data: data + bytes(4), lambda data: data[:5] + b"?" + data[6:]],
+    ids=["short", "long", "changed"],
+)
+def test_a_payload_that_cannot_be_read_back_is_never_written(monkeypatch, spoiled):
+    real = coder.encode
+    monkeypatch.setattr(coder, "encode", lambda *arguments: spoiled(real(*arguments)))
     with pytest.raises(CodecError, match="could not read back"):
         encoded(picture(20, 20))
 

@@ -17,7 +17,7 @@ def latents(model, layer, height=8, width=12, seed=0):
     """Unquantised values of about the size that the layer's prior expects."""
     random = np.random.default_rng(seed)
     plan, prior = model.layers[layer], model.priors[layer]
-    size = prior.mean_scale / 4096 * 2**ACTIVATION_BITS
+    size = prior.mean_scale[:, None, None] / 4096 * 2**ACTIVATION_BITS
     y = random.laplace(0, 1, (plan.latents, height, width)) * size
     z = random.normal(0, 2, (plan.hyper, height // 4, width // 4))
     return Analysed(y.astype(np.float32), z.astype(np.float32))
@@ -193,7 +193,7 @@ def test_the_float_twin_of_training_agrees_within_the_rounding(tiny_model, layer
             below,
             torch.full((1, 1, 1, 1), 2.0**-20, dtype=torch.float64),
         )
-    unit = tiny_model.priors[layer].mean_scale / 4096 * 2**ACTIVATION_BITS
+    unit = tiny_model.priors[layer].mean_scale[:, None, None] / 4096 * 2**ACTIVATION_BITS
     assert np.abs((float_mean[0].numpy() - mean) / unit).max() < 0.1
     tables = tiny_model.tables
     wanted = (log2_scale[0].numpy() - tables.smallest) * tables.per_octave
