@@ -1,6 +1,6 @@
 """Measures the shipped model and writes the figures into docs/evaluation.md and docs/images.
 
-    python benchmarks/evaluation.py PICTURES WORK [--published FILE] [--no-time] [--first N]
+    python benchmarks/evaluation.py PICTURES WORK [--published FILE] [--no-time] [--parts NAMES]
 
 PICTURES is a folder of PNG files, WORK one for journals and reports: a second run measures only
 what has changed since, such as the model. The figures are those of `sccodec eval rd`,
@@ -29,6 +29,7 @@ LAYER_RATES = [0.5, 1.0]
 SIZES = [0.1, 0.4, 1.5]
 PUBLISHED = ["VTM", "BPG", "JPEG", "bmshj2018-hyperprior", "mbt2018-mean", "cheng2020-anchor"]
 ANCHORS = ("jpeg", "webp", "avif", "scc")
+JOBS = os.cpu_count() or 1
 
 
 def markdown(heads: list[str], rows: list[list[str]]) -> str:
@@ -142,17 +143,24 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--published", help="JSON of published curves")
     parser.add_argument("--no-time", action="store_true", help="no seconds in the curves' table")
+    parser.add_argument("--parts", default="rd,layers,bench", help="which of the three to measure")
     parser.add_argument("--first", type=int, help="only so many pictures, in the order of names")
     parser.add_argument("--repeat", type=int, default=3, help="runs behind each figure of bench")
     parser.add_argument("--show", help="the picture of the first slider, by name")
     options = parser.parse_args()
     paths = sorted(options.pictures.glob("*.png"))[: options.first]
     paths.sort(key=lambda path: path.name != options.show)
-    images, jobs = [str(path) for path in paths], os.cpu_count() or 1
+    images = [str(path) for path in paths]
+    parts = {"rd": rd, "layers": by_layer, "bench": bench}
+    for name in options.parts.split(","):
+        put(DOCS / "evaluation.md", name, parts[name](images, options))
 
-    def tell(what: str, done: int, total: int) -> None:
-        print(f"{what}: {done} of {total}", file=sys.stderr)
 
+def tell(what: str, done: int, total: int) -> None:
+    print(f"{what}: {done} of {total}", file=sys.stderr)
+
+
+def rd(images: list[str], options: argparse.Namespace) -> str:
     plan = comparison.Plan(
         images,
         CODECS,
@@ -162,29 +170,30 @@ def main() -> None:
         list(ANCHORS),
         not options.no_time,
         3,
-        jobs,
+        JOBS,
     )
-    report, _ = comparison.run(plan, options.work / "rd", tell)
-    page = DOCS / "evaluation.md"
-    put(page, "rd", rd_text(report))
+    folder = options.work / "rd"
+    report, _ = comparison.run(plan, folder, tell)
     (DOCS / "images").mkdir(exist_ok=True)
-    shutil.copy(options.work / "rd" / "psnr.svg", DOCS / "images" / "rd.svg")
-    screenshot(options.work / "rd" / "report.html", DOCS / "images" / "slider.png")
+    shutil.copy(folder / "psnr.svg", DOCS / "images" / "rd.svg")
+    screenshot(folder / "report.html", DOCS / "images" / "slider.png")
+    return rd_text(report)
 
-    found = layers.run(
-        layers.Plan(images, LAYER_RATES, against=("scc", "jpeg", "webp"), jobs=jobs),
-        options.work / "layers",
-        tell,
-    )
+
+def by_layer(images: list[str], options: argparse.Namespace) -> str:
+    plan = layers.Plan(images, LAYER_RATES, against=("scc", "jpeg", "webp"), jobs=JOBS)
+    found = layers.run(plan, options.work / "layers", tell)
     layers.write(options.work / "layers", found)
-    put(page, "layers", layers.summary(found))
+    return layers.summary(found)
 
+
+def bench(_images: list[str], options: argparse.Namespace) -> str:
     codecs = [codec for codec in CODECS if codec != "scc:base"]
-    bench = speed.Plan(codecs, SIZES, sorted({1, jobs}), repeat=options.repeat)
-    rows, notes = speed.run(bench, options.work / "bench", tell)
+    plan = speed.Plan(codecs, SIZES, sorted({1, JOBS}), repeat=options.repeat)
+    rows, notes = speed.run(plan, options.work / "bench", tell)
     about = machine.about()
     speed_report.write(options.work / "bench", about, rows, notes)
-    put(page, "bench", bench_text(rows, about, options.repeat))
+    return bench_text(rows, about, options.repeat)
 
 
 if __name__ == "__main__":
