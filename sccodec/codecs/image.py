@@ -155,7 +155,7 @@ def _frame(picture: Picture, grid: Grid, model: Model, settings: Settings):
     chunks = metadata.to_chunks(kept.metadata, kept.dpi)
     if picture.alpha is not None:
         lossless = io.BytesIO()
-        write(Picture(picture.alpha[:, :, None]), lossless, format="png")
+        write(Picture(picture.alpha[:, :, None]), lossless, format="png", smallest=True)
         chunks["ALPH"] = lossless.getvalue()
     return header, chunks
 
