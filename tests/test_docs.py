@@ -184,6 +184,8 @@ def test_options_in_text_exist():
     known = {"--help", "--version", "--check", "--no-deps"} | {
         option for command in every_command() for p in command.params for option in p.opts
     }
+    for script in (ROOT / "benchmarks").glob("*.py"):
+        known |= set(re.findall(r'add_argument\("(--[a-z-]+)"', script.read_text()))
     for page in PAGES:
         told = re.findall(r"`[^`\n]*?(--[a-z][a-z-]+)", page.read_text())
         assert set(told) <= known, page.name

@@ -88,7 +88,8 @@ class Latents:
             put(rows, columns, _samples(part, like))
 
         synthesise(
-            self.model.heads[layer],
+            self.model.heads[: layer + 1],
+            self.first,
             self.values[:count],
             self.planes[: layer + 1],
             (inner.left, inner.top, inner.right, inner.bottom),

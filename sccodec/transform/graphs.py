@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
@@ -135,7 +135,8 @@ def analyse(
 
 
 def synthesise(
-    graph: Graph,
+    graphs: Sequence[Graph],
+    first: Sequence[int],
     latents: np.ndarray,
     planes: np.ndarray,
     box: tuple[int, int, int, int],
@@ -144,12 +145,18 @@ def synthesise(
 ) -> None:
     """Pixels of the latent rectangle `box` (left, top, right, bottom), window by window.
 
+    graphs are those of the layers 0..L - 1, of which layer n has the latents first[n] up to
+    first[n + 1]. Pixels of a latent come from the graph of the highest layer that is there.
     latents (C, h, w) and planes (L, h, w) float32 must hold the box and, where they do not end
     there, a halo around it. put(top, left, pixels (3, H, W) float32 in -128..127) is called once
     for each window, on `jobs` threads; top and left in pixels from the origin of `latents`.
     """
     _, height, width = latents.shape
     left, top, right, bottom = box
+    halo = max(graph.halo for graph in graphs)
+    highest = np.zeros((height, width), np.int64)
+    for n in range(1, len(graphs)):
+        highest[planes[n] != ABSENT] = n
 
     def work(window: Window) -> None:
         y, x = window
@@ -158,14 +165,22 @@ def synthesise(
             slice(y.outer_begin, y.outer_end),
             slice(x.outer_begin, x.outer_end),
         )
-        out = graph.run(
-            latents=np.ascontiguousarray(latents[cut])[None],
-            steps=np.ascontiguousarray(planes[cut])[None],
-        )["pixels"][0]
         rows = slice((y.begin - y.outer_begin) * LATENT, (y.end - y.outer_begin) * LATENT)
         columns = slice((x.begin - x.outer_begin) * LATENT, (x.end - x.outer_begin) * LATENT)
-        put(y.begin * LATENT, x.begin * LATENT, out[:, rows, columns])
+        shown = highest[y.begin : y.end, x.begin : x.end]
+        pixels = None
+        for n in np.unique(shown).tolist():
+            found = graphs[n].run(
+                latents=np.ascontiguousarray(latents[: first[n + 1]][cut])[None],
+                steps=np.ascontiguousarray(planes[: n + 1][cut])[None],
+            )["pixels"][0][:, rows, columns]
+            if pixels is None:
+                pixels = found
+            else:
+                here = np.kron(shown == n, np.ones((LATENT, LATENT), bool))
+                pixels = np.where(here, found, pixels)
+        put(y.begin * LATENT, x.begin * LATENT, pixels)
 
     size = WINDOW // LATENT
-    rows = spans(top, bottom, size, graph.halo, height)
-    _each(work, product(rows, spans(left, right, size, graph.halo, width)), jobs)
+    rows = spans(top, bottom, size, halo, height)
+    _each(work, product(rows, spans(left, right, size, halo, width)), jobs)

@@ -311,6 +311,12 @@ def test_an_enhancement_only_in_the_region_of_interest_is_absent_elsewhere():
     assert not report.damaged
     stored = only.header.layers[1].quality / 100
     assert stored == pytest.approx(psnr(result.pixels, array), abs=0.02)
+    elsewhere = np.ones((192, 192), bool)
+    elsewhere[64:128, 64:128] = False
+    base, _ = image.decode(only, "base")
+    difference = result.pixels.astype(int) - base.pixels
+    assert np.abs(difference[elsewhere]).max() <= 1
+    assert np.abs(difference[~elsewhere]).max() > 1
 
 
 def test_a_region_of_interest_outside_the_picture_is_refused():
