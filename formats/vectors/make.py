@@ -204,6 +204,14 @@ def ok_unknown_purpose():
 
 
 @vector
+def ok_unknown_step():
+    """a step index far beyond those of any profile, which is for the profile to refuse"""
+    header, tiles, payloads = parts()
+    layers = (header.layers[0], replace(header.layers[1], step=65535))
+    return written(replace(header, layers=layers), tiles, payloads)
+
+
+@vector
 def ok_32_layers():
     """as many layers as there are bits in needs"""
     payloads = {i: [bytes([i])] for i in range(32)}

@@ -6,6 +6,7 @@ from sccodec.container import layout, tensors
 from sccodec.container.reader import Reader
 from sccodec.container.rules import tile_grid
 
+LAST_STEP = 511  # step indexes of the profiles that have any; a header may hold more
 MODALITIES = ("picture", "video", "tensor")
 
 
@@ -101,7 +102,7 @@ def _layer(reader: Reader, layer: layout.LayerEntry, pixels: int) -> dict:
         "bytes": layer.bytes,
         "bpp": round(8 * layer.bytes / pixels, 6),
         "step": layer.step,
-        "step_size": round(2 ** ((layer.step - 256) / 32), 4),
+        "step_size": round(2 ** ((layer.step - 256) / 32), 4) if layer.step <= LAST_STEP else None,
         "tiles": layer.tiles,
         "tiles_present": sum(entry.present for entry in entries),
         "psnr": layer.quality / 100 if known else None,
