@@ -86,7 +86,7 @@ class Context:
         self, enter: Pointwise, spread: Depthwise, mix: Pointwise, leave: Pointwise, turns, k: int
     ):
         self.enter, self.spread, self.mix = enter, spread, mix
-        self.wide, latents = len(enter.weight), len(turns)
+        latents = len(turns)
         self.known, self.coded = [], []
         for place in range(4):
             channels = np.flatnonzero(turns[:, place] < k)
@@ -95,26 +95,19 @@ class Context:
             both = np.concatenate([channels, channels + latents])
             self.coded.append((channels, leave.weight[both], leave.bias[both]))
 
-    def ahead(self, features: np.ndarray) -> np.ndarray:
-        """What features (D, 4, n) add to the sums of `mix`, (W, 4n)."""
-        return self.mix.weight[:, self.wide :] @ features.reshape(len(features), -1)
-
     def __call__(
         self, unit: np.ndarray, features: np.ndarray, height: int, width: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Activations (M, 4, n) of known latents and features (D, 4, n) -> mean and log2-scale
         (M, 4, n), meaningful where the round codes."""
         n = unit.shape[2]
-        entered = np.zeros((self.wide, 4, n))
+        entered = np.zeros((len(self.enter.weight), 4, n))
         for place, (channels, weight) in enumerate(self.known):
             if len(channels):
                 entered[:, place] = weight @ unit[channels, place]
         entered += self.enter.bias[:, :, None]
         around = self.spread(merge(settle(entered, leaky=True), height, width))
-        mixed = self.mix.weight[:, : self.wide] @ split(around).reshape(self.wide, -1)
-        mixed += self.ahead(features)
-        mixed += self.mix.bias
-        mixed = settle(mixed, leaky=True).reshape(-1, 4, n)
+        mixed = self.mix(np.concatenate([split(around), features]))
         mean, log2_scale = np.empty((2, len(unit), 4, n))
         for place, (channels, weight, bias) in enumerate(self.coded):
             if len(channels):
