@@ -1,9 +1,10 @@
 """Speed of pictures as ratios, measured side by side: python benchmarks/photo_speed.py PICTURE
 
 Whole processes, their start included: `sccodec decode` beside `avifdec`, `sccodec encode -e 1`
-beside `avifenc -s 6` (Debian's libavif-bin, its own quality), PNG in and out. In a warm process: our decoder beside the two networks that decoding mbt2018-mean needs (Minnen, Ballé,
-Toderici 2018), with random weights, which take as long as trained ones; its entropy coder is left
-out, so the ratio is a lower bound. The contestants take turns, and the median of each counts.
+beside `avifenc -s 6` (Debian's libavif-bin, its own quality), PNG in and out. In a warm process:
+our decoder beside the two networks that decoding mbt2018-mean needs (Minnen, Ballé, Toderici 2018),
+with random weights, which take as long as trained ones; its entropy coder is left out, so that the
+ratio is a lower bound. The contestants take turns, and the median of each counts.
 """
 
 from __future__ import annotations
