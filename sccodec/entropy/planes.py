@@ -354,11 +354,6 @@ class _Known:
             else:
                 writer.raw(part)
 
-    def bits(self) -> float:
-        """What the flags cost, with the probabilities that are most like them."""
-        raw = sum(len(part) for part in self._parts if not isinstance(part, tuple))
-        return raw + planning.entropy(self._ones, self._count)
-
     def settle(self) -> None:
         """Chooses the probabilities, now that all flags are known."""
         self.plan.codes = nearest_code(self._ones, self._count)
@@ -379,20 +374,7 @@ def encode(
     """
     if levels.size == 0 or count == 1:
         return b""
-    centres = None
-    if parents is None:
-        centres = planning.cheapest(planning.centres(levels, count), levels, count, _bits)
-    plan, walk, known = _walked(levels, count, first, parents, centres)
-    writer = Writer(plain)
-    for values, nibbles in _side(plan, walk):
-        writer.numbers(values, nibbles)
-    known.write(writer)
-    return writer.payload()
-
-
-def _walked(levels: np.ndarray, count: int, first, parents, centres) -> tuple[Plan, Walk, _Known]:
-    """A walk through known levels; `centres` may be None for a finer layer."""
-    plan, offsets, rests = planning.plan(levels, count, first, parents, centres)
+    plan, offsets, rests = planning.plan(levels, count, first, parents)
     active = plan.active
     if len(active) < len(levels):
         offsets, rests = offsets[active], rests[active]
@@ -406,14 +388,11 @@ def _walked(levels: np.ndarray, count: int, first, parents, centres) -> tuple[Pl
     known = _Known(walk, offset_parts, rest_parts)
     walk.run(known)
     known.settle()
-    return plan, walk, known
-
-
-def _bits(levels: np.ndarray, count: int, centres: np.ndarray) -> tuple[float, float]:
-    """What levels cost with these centres, in bits: the flags, and what stands before them."""
-    plan, walk, known = _walked(levels, count, None, None, centres)
-    side = sum(4 * nibbles * np.size(values) for values, nibbles in _side(plan, walk))
-    return known.bits(), side
+    writer = Writer(plain)
+    for values, nibbles in _side(plan, walk):
+        writer.numbers(values, nibbles)
+    known.write(writer)
+    return writer.payload()
 
 
 def _side(plan: Plan, walk: Walk):

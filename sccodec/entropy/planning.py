@@ -127,8 +127,6 @@ def side_terms(round_: int, refined: bool) -> tuple[str, ...]:
 
 FITTED = 3000  # elements of a round that its weights are fitted to
 COMPARED = 100  # positions at which planes are compared with each other
-TRIED = 1 << 16  # elements that choices of centres are tried on
-TRIED_PLANES = 32  # and planes
 GOLDEN = (math.sqrt(5) - 1) / 2
 MODEST = 6  # mean magnitude above which low bits are sent as they are
 
@@ -144,17 +142,15 @@ def spread(size: int, count: int) -> np.ndarray:
     return (np.arange(count) * GOLDEN % 1 * size).astype(np.int64)
 
 
-def plan(
-    levels: np.ndarray, count: int, first, parents, centres: np.ndarray | None
-) -> tuple[Plan, np.ndarray, np.ndarray]:
+def plan(levels: np.ndarray, count: int, first, parents) -> tuple[Plan, np.ndarray, np.ndarray]:
     """The plan without what needs the walk; offsets from the centres, magnitudes above the least.
 
-    levels (P, H, W); first and parents are those of `planes.encode`, and centres, one or P of
-    them, those of the coarsest layer. The two arrays are one if no offset is negative.
+    levels (P, H, W); first and parents are those of `planes.encode`. The two arrays are one if
+    no offset is negative.
     """
     made = Plan()
     if parents is None:
-        made.centres = centres
+        made.centres = _centres(levels, count)
         offsets = _offsets(levels, made.centres, count)
         rests = np.abs(offsets) if made.centres.any() else offsets
     else:
@@ -183,51 +179,42 @@ def _offsets(levels: np.ndarray, centres: np.ndarray, count: int) -> np.ndarray:
     return levels.astype(kind) - centres.astype(kind)[:, None, None]
 
 
-def centres(levels: np.ndarray, count: int) -> list[np.ndarray]:
-    """What magnitudes may be counted from: arrays of one centre for all planes, or of P centres.
+def _centres(levels: np.ndarray, count: int) -> np.ndarray:
+    """One centre for all planes, or one for each: what makes magnitudes and sides cheapest.
 
-    Rectified values are best counted from 0, others from the level nearest to their mean, or from
-    the most frequent one, of all planes or of each.
+    Rectified values are best counted from 0, others from the level that is nearest to their mean.
     """
     flat = levels.reshape(len(levels), -1)
-    some = flat[:, spread(flat.shape[1], COMPARED)]
-    own = np.rint(some.mean(1, dtype=np.float32)).astype(np.int64)
-    found = [np.zeros(1, np.int64)]
+    some = flat[:, spread(flat.shape[1], COMPARED)].astype(np.float32)
+    own = np.rint(some.mean(1))
     if not own.any():
-        return found
-    common = np.rint(some.mean(dtype=np.float32)).astype(np.int64).reshape(1)
-    usual = np.array([np.bincount(plane).argmax() for plane in some])
-    for choice in (common, own, usual):
-        if not any(np.array_equal(choice, other) for other in found):
-            found.append(choice)
-    return found
+        return np.zeros(1, np.int64)
+    share = flat.shape[1] / some.shape[1]
+    common = np.full(len(flat), np.rint(some.mean()))
+    base = np.zeros(len(flat))
+    costs = [share * _bits(some, centres, count) for centres in (base, common, own)]
+    if costs[1].sum() < costs[0].sum():
+        base, costs[0] = common, costs[1]
+    saved = np.maximum(costs[0] - costs[2], 0)
+    if saved.sum() > 8 * len(flat):  # a number for each plane has to be paid
+        return np.where(saved > 0, own, base).astype(np.int64)
+    return base[:1].astype(np.int64)
 
 
-def cheapest(choices: list[np.ndarray], levels: np.ndarray, count: int, bits_of) -> np.ndarray:
-    """The choice of centres that codes a part of the levels (P, H, W) in the fewest bits.
-
-    bits_of(levels, count, centres) tells the bits of flags, and of what stands before them.
-    """
-    if len(choices) == 1:
-        return choices[0]
-    planes, height, width = levels.shape
-    stride = max(planes // TRIED_PLANES, 1)
-    rows = int(np.clip(TRIED * stride // max(planes * width, 1), 1, height))
-    top = (height - rows) // 2
-    part = levels[::stride, top : top + rows]
-    share = part.size / levels.size
-
-    def bits(choice: np.ndarray) -> float:
-        flags, side = bits_of(part, count, choice if len(choice) == 1 else choice[::stride])
-        return flags / share + side * stride
-
-    return min(choices, key=bits)
+def _bits(some: np.ndarray, centres: np.ndarray, count: int) -> np.ndarray:
+    """(P,) about what levels (P, n) cost: geometric magnitudes, and their sides."""
+    offsets = some - centres[:, None].astype(np.float32)
+    bits = some.shape[1] * _geometric_bits(np.abs(offsets).mean(1))
+    up, down = (offsets > 0).sum(1), (offsets < 0).sum(1)
+    sided = np.maximum(up + down, 1)
+    sides = -up * np.log2(np.maximum(up, 1) / sided) - down * np.log2(np.maximum(down, 1) / sided)
+    return bits + np.where((centres > 0) & (centres < count - 1), sides, 0)
 
 
-def entropy(ones: np.ndarray, count: np.ndarray) -> float:
-    """Bits of flags of several contexts, of which so many are set."""
-    share = np.clip(ones / np.maximum(count, 1), 1e-9, 1 - 1e-9)
-    return float(-(ones * np.log2(share) + (count - ones) * np.log2(1 - share)).sum())
+def _geometric_bits(mean):
+    """Bits of a number that is geometrically distributed with this mean; arrays as well."""
+    mean = np.maximum(mean, 1e-9)
+    return (mean + 1) * np.log2(mean + 1) - mean * np.log2(mean)
 
 
 def choose_like(made: Plan, rests: np.ndarray) -> None:
