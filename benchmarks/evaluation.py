@@ -17,6 +17,9 @@ import shutil
 import sys
 from pathlib import Path
 
+# As the command line has it, before NumPy is loaded; see sccodec/cli/__init__.py.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from sccodec.evaluate import comparison, layers, machine, speed, speed_report
 from sccodec.evaluate.curves import COSTS, MEASURES
 from sccodec.evaluate.page import count, number

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-TILE = 1 << 19  # elements; larger tensors are cut, so that memory is bounded and threads have work
+TILE = 1 << 20  # elements; larger tensors are cut, so that memory is bounded and threads have work
 AUTO = "auto"
 
 

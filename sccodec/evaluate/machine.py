@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import platform
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+TASKS = Path("/proc/self/task")
 
 
 def about() -> dict:
@@ -86,11 +88,17 @@ def clocked(step: Callable, name: str) -> tuple:
 
 
 def use_cores(threads: int) -> None:
-    """Keeps this process, and threads that it starts from now on, on that many cores.
+    """Keeps this process, its threads and those that it starts from now on, on that many cores.
 
     So one thread means one for every codec, also for those that cannot be told. Where the
     system cannot do that, only what can be told is.
     """
-    if hasattr(os, "sched_setaffinity"):
-        # The last ones, since the first also serves the system's interrupts.
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    # The last ones, since the first also serves the system's interrupts.
+    cores = sorted(os.sched_getaffinity(0))[-threads:]
+    os.sched_setaffinity(0, cores)
+    # Libraries have started threads by now, and each thread has cores of its own.
+    for thread in TASKS.iterdir() if TASKS.is_dir() else ():
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.sched_setaffinity(int(thread.name), cores)

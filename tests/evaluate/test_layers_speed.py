@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -158,3 +160,18 @@ def test_bench_of_nonsense(photo, tmp_path):
         with pytest.raises(BadRequest, match=words):
             speed.run(speed.Plan(**plan), tmp_path / "new")
         assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.skipif(not machine.TASKS.is_dir(), reason="this system tells no threads")
+def test_threads_that_have_started_are_held_on_the_cores_too():
+    program = (
+        "import os, threading\n"
+        "from sccodec.evaluate import machine\n"
+        "done = threading.Event()\n"
+        "threading.Thread(target=done.wait, daemon=True).start()\n"
+        "machine.use_cores(1)\n"
+        "print({len(os.sched_getaffinity(int(t.name))) for t in machine.TASKS.iterdir()})\n"
+        "done.set()\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.stdout == "{1}\n", result.stderr
