@@ -19,10 +19,7 @@ from PIL import Image
 
 import sccodec
 from sccodec.evaluate.curves import bd_rate
-
-
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    return float(10 * np.log10(255**2 / np.square(a.astype(np.float64) - b).mean()))
+from sccodec.evaluate.quality import psnr
 
 
 def measure(pixels: np.ndarray, step: int, effort: int) -> tuple[float, float, float]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shutil
 import sys
 from pathlib import Path
@@ -20,7 +19,8 @@ from pathlib import Path
 # As the command line has it, before NumPy is loaded; see sccodec/cli/__init__.py.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from sccodec.evaluate import comparison, layers, machine, speed, speed_report
+from sccodec import threads
+from sccodec.evaluate import comparison, layers, machine, markdown, speed, speed_report
 from sccodec.evaluate.curves import COSTS, MEASURES
 from sccodec.evaluate.page import count, number
 from sccodec.evaluate.report import Report, percent
@@ -32,12 +32,7 @@ LAYER_RATES = [0.5, 1.0]
 SIZES = [0.1, 0.4, 1.5]
 PUBLISHED = ["VTM", "BPG", "JPEG", "bmshj2018-hyperprior", "mbt2018-mean", "cheng2020-anchor"]
 ANCHORS = ("jpeg", "webp", "avif", "scc")
-JOBS = os.cpu_count() or 1
-
-
-def markdown(heads: list[str], rows: list[list[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+JOBS = threads.cores()
 
 
 def where(about: dict) -> str:
@@ -55,7 +50,7 @@ def rd_text(report: Report) -> str:
     first, last = report.pictures[0]["name"], report.pictures[-1]["name"]
     parts = [
         f"{len(report.pictures)} pictures, {first} to {last}. {where(report.about)}",
-        markdown(
+        markdown.table(
             ["codec", "version", "options", "settings"],
             [[c["name"], c["version"], c["about"], c["unit"]] for c in report.codecs],
         ),
@@ -69,14 +64,14 @@ def rd_text(report: Report) -> str:
             if any(found[a].get(curve.name) for a in found)
         ]
         heads = [f"BD-rate, {MEASURES[measure]}", *(f"against {a}" for a in found)]
-        parts.append(markdown(heads, rows))
+        parts.append(markdown.table(heads, rows))
     columns = [c for c in ("bpp", *MEASURES, *COSTS) if _has(report, c)]
     rows = [
         [curve.name, number(point["setting"]), *(number(point[c]) or "—" for c in columns)]
         for curve in report.measured
         for point in curve.points
     ]
-    parts.append(markdown(["codec", "setting", *columns], rows))
+    parts.append(markdown.table(["codec", "setting", *columns], rows))
     return "\n\n".join(filter(None, parts))
 
 
@@ -97,18 +92,8 @@ def bench_text(rows: list[dict], about: dict, repeat: int) -> str:
                 for stage, seconds in found.items()
             ]
             title = f"Stages of {speed_report.label(row)}, {row['megapixels']:g} megapixels:"
-            parts += [title, markdown(["", "stage", "seconds"], cells)]
+            parts += [title, markdown.table(["", "stage", "seconds"], cells)]
     return "\n\n".join(parts)
-
-
-def put(page: Path, name: str, text: str) -> None:
-    """Replaces what stands between the marks of `name`."""
-    marks = rf"(<!-- figures: {name} -->\n).*?(\n<!-- end of figures -->)"
-    old = page.read_text()
-    new, count = re.subn(marks, lambda m: m[1] + text + m[2], old, flags=re.DOTALL)
-    if count != 1:
-        sys.exit(f"{page} has {count} places for {name}")
-    page.write_text(new)
 
 
 def screenshot(report: Path, target: Path) -> None:
@@ -156,7 +141,7 @@ def main() -> None:
     images = [str(path) for path in paths]
     parts = {"rd": rd, "layers": by_layer, "bench": bench}
     for name in options.parts.split(","):
-        put(DOCS / "evaluation.md", name, parts[name](images, options))
+        markdown.put(DOCS / "evaluation.md", parts[name](images, options), name)
 
 
 def tell(what: str, done: int, total: int) -> None:

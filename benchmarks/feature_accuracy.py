@@ -25,7 +25,15 @@ from pathlib import Path
 import numpy as np
 
 import sccodec
-from sccodec.evaluate import classification, darknet, detection, efficientnet, machine, plots
+from sccodec.evaluate import (
+    classification,
+    darknet,
+    detection,
+    efficientnet,
+    machine,
+    markdown,
+    plots,
+)
 from sccodec.evaluate.anchors import ANCHORS
 from sccodec.evaluate.split import SplitNetwork, in_batches, relative_error
 
@@ -129,12 +137,7 @@ class Results:
 
 
 def about() -> dict:
-    return {
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": machine.describe(),
-        "sccodec": sccodec.__version__,
-        "versions": {name: version(name) for name in PACKAGES},
-    }
+    return {**machine.about(), "versions": {name: version(name) for name in PACKAGES}}
 
 
 def measure(task: Classification | Detection, options: argparse.Namespace, out: Results) -> None:
@@ -191,7 +194,7 @@ def report(data: dict) -> str:
     lines = [f"{where['date']}, {processor}, {cores} cores; {versions}.", ""]
     for place in [row for row in rows if row["coder"] == "none"]:
         lines += section(place, [row for row in rows if same_place(row, place)])
-    return "\n".join(lines + bar(rows))
+    return "\n".join([*lines, bar(rows)])
 
 
 def same_place(row: dict, place: dict) -> bool:
@@ -204,22 +207,23 @@ def section(place: dict, rows: list[dict]) -> list[str]:
         f"**{place['network']} after {place['split']}**, {shape}, {place['zeros']:.0%} zeros, "
         f"{place['pictures']} pictures; uncoded {measure} {100 * place['accuracy']:.1f} %",
         "",
-        f"| coder | bits/element | bytes | {measure} % | loss | agreement % | feature error |",
-        "|---|" + "---:|" * 6,
     ]
+    heads = ["coder", "bits/element", "bytes", f"{measure} %", "loss", "agreement %"]
+    cells = []
     for row in sorted((r for r in rows if r is not place), key=lambda r: (r["rate"], order(r))):
         loss = 100 * (place["accuracy"] - row["accuracy"])
-        cells = [
-            title(row["coder"]),
-            f"{row['bits']:.3f}",
-            f"{row['bytes']:,.0f}",
-            f"{100 * row['accuracy']:.1f}",
-            f"{loss:+.1f}",
-            f"{100 * row['agreement']:.1f}",
-            f"{row['feature error']:.4f}",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return [*lines, ""]
+        cells.append(
+            [
+                title(row["coder"]),
+                f"{row['bits']:.3f}",
+                f"{row['bytes']:,.0f}",
+                f"{100 * row['accuracy']:.1f}",
+                f"{loss:+.1f}",
+                f"{100 * row['agreement']:.1f}",
+                f"{row['feature error']:.4f}",
+            ]
+        )
+    return [*lines, markdown.table([*heads, "feature error"], cells), ""]
 
 
 def order(row: dict) -> int:
@@ -230,12 +234,9 @@ def title(coder: str) -> str:
     return ANCHORS[coder].title if coder in ANCHORS else f"**{coder}**"
 
 
-def bar(rows: list[dict]) -> list[str]:
+def bar(rows: list[dict]) -> str:
     """Where the papers' claim holds: within 0.6 to 0.8 bits per element less than 1 % is lost."""
-    lines = [
-        "| split | least loss at 0.6–0.8 bits/element | better than HEVC there |",
-        "|---|---|---|",
-    ]
+    lines = []
     for place in [row for row in rows if row["coder"] == "none"]:
         near = [r for r in rows if same_place(r, place) and 0.55 < r.get("rate", 0) < 0.85]
         losses = [place["accuracy"] - r["accuracy"] for r in near if r["coder"] == "sccodec"]
@@ -244,10 +245,14 @@ def bar(rows: list[dict]) -> list[str]:
         least = 100 * min(losses)
         verdict = "met" if least < 1 else "missed"
         lines.append(
-            f"| {place['network']} after {place['split']} | {least:+.1f} ({verdict}) "
-            f"| {'; '.join(against_hevc(near)) or 'not measured'} |"
+            [
+                f"{place['network']} after {place['split']}",
+                f"{least:+.1f} ({verdict})",
+                "; ".join(against_hevc(near)) or "not measured",
+            ]
         )
-    return lines
+    heads = ["split", "least loss at 0.6–0.8 bits/element", "better than HEVC there"]
+    return markdown.table(heads, lines)
 
 
 def against_hevc(rows: list[dict]) -> Iterator[str]:
@@ -280,15 +285,10 @@ def words_of(row: dict) -> str:
     return f"{row['bits']:.2f} bits: accuracy {accuracy:.1f} %, agreement {agreement:.1f} %"
 
 
-MARKS = "<!-- figures -->\n", "<!-- end of figures -->\n"
-
-
 def write_page(page: Path, data: dict) -> None:
     """Puts the tables between the page's marks, and the plot beside the page."""
-    before, rest = page.read_text().split(MARKS[0])
-    _, after = rest.split(MARKS[1])
+    markdown.put(page, report(data))
     page.with_suffix(".svg").write_text(plot(data["rows"]) + "\n")
-    page.write_text(f"{before}{MARKS[0]}{report(data)}\n{MARKS[1]}{after}")
 
 
 # -- command line ----------------------------------------------------------------------------

@@ -20,11 +20,8 @@ import PIL
 from PIL import Image
 
 import sccodec
-
-
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    error = np.square(a.astype(np.float64) - b).mean()
-    return float(10 * np.log10(255**2 / error))
+from sccodec.evaluate import markdown
+from sccodec.evaluate.quality import psnr
 
 
 def best_within(pixels: np.ndarray, most: int, kind: str) -> tuple[int, float] | None:
@@ -59,7 +56,7 @@ def measure(path: Path, rate: float, keep: Path | None) -> dict:
 
 
 def table(rows: list[dict]) -> str:
-    lines = ["| rate | layers | bpp | share | PSNR dB | JPEG dB | WebP dB |", "|" + "---|" * 7]
+    lines = []
     for rate in sorted({row["rate"] for row in rows}):
         part = [row for row in rows if row["rate"] == rate]
         for name in ("base", "all"):
@@ -73,8 +70,9 @@ def table(rows: list[dict]) -> str:
                     cells.append(f"{found.count(None)} of {len(found)} too large")
                 else:
                     cells.append(f"{np.mean([f[1] for f in found]):.2f}")
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+            lines.append(cells)
+    heads = ["rate", "layers", "bpp", "share", "PSNR dB", "JPEG dB", "WebP dB"]
+    return markdown.table(heads, lines)
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ import numpy as np
 from PIL import Image
 
 import sccodec
+from sccodec.threads import cores
 
 RATE = 0.5
 CHANNELS, LATENTS = 192, 320  # of mbt2018-mean above quality 4
@@ -132,14 +133,13 @@ def main() -> None:
     parser.add_argument("picture", type=Path)
     parser.add_argument("--turns", type=int, default=9)
     options = parser.parse_args()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     width, height = Image.open(options.picture).size
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    print(f"sccodec {sccodec.__version__}, {platform.machine()}, {cores} cores{load}")
+    print(f"sccodec {sccodec.__version__}, {platform.machine()}, {cores()} cores{load}")
     print(f"{options.picture.name}, {width}x{height}, median of {options.turns} turns")
     with tempfile.TemporaryDirectory() as place:
         found = whole_processes(options.picture, Path(place), options.turns)
-    found |= warm(options.picture, options.turns, cores)
+    found |= warm(options.picture, options.turns, cores())
     for name, seconds in found.items():
         print(f"{name:26}{seconds:8.3f} s")
     for ours, theirs in (

@@ -23,6 +23,7 @@ from sccodec.codecs.calibration import calibrate
 from sccodec.container import from_bytes
 from sccodec.entropy import unary
 from sccodec.media.tensor import from_array
+from sccodec.threads import cores
 
 SHAPE = (16, 256, 28, 28)  # pictures, channels, rows, columns: 3.2 million elements
 RATE = 0.7
@@ -68,10 +69,10 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=5, help="for each figure")
     options = parser.parse_args()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     print(
-        f"{platform.machine()}, {cores} cores{load}, NumPy {np.__version__}, {options.jobs} threads"
+        f"{platform.machine()}, {cores()} cores{load}, NumPy {np.__version__}, "
+        f"{options.jobs} threads"
     )
 
     values = features()

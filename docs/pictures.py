@@ -6,7 +6,6 @@ that the shipped model wrote. Run it after the model has changed.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,8 @@ from PIL import Image
 
 import sccodec
 from sccodec.codecs.image import Interest
+from sccodec.evaluate import markdown
+from sccodec.evaluate.quality import psnr
 
 DOCS = Path(__file__).parent
 PHOTO = DOCS.parent / "sccodec" / "demo" / "photo.png"
@@ -21,10 +22,6 @@ RATE = 0.5
 REGION = (256, 64, 256, 192)  # x, y, w, h; whole tiles of 64 pixels
 FINER = 48
 STEP = 340
-
-
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    return 10 * np.log10(255**2 / np.mean(np.square(a.astype(float) - b)))
 
 
 def main() -> None:
@@ -43,16 +40,9 @@ def main() -> None:
         bits = 8 * len(data) / inside.size
         cells = [name, f"{len(data)}", f"{bits:.3f}"]
         cells += [f"{psnr(photo[part], pixels[-1][part]):.2f}" for part in (inside, ~inside)]
-        rows.append("| " + " | ".join(cells) + " |")
+        rows.append(cells)
     heads = ["picture", "bytes", "bpp", "PSNR in the region", "PSNR outside"]
-    table = ["| " + " | ".join(heads) + " |", "|---" + "|---:" * 4 + "|", *rows]
-    page = DOCS / "layers.md"
-    marks = r"(<!-- figures -->\n).*?(<!-- end of figures -->)"
-    text, count = re.subn(
-        marks, lambda m: m[1] + "\n".join(table) + "\n" + m[2], page.read_text(), flags=re.DOTALL
-    )
-    assert count == 1, f"{page} has no place for the figures"
-    page.write_text(text)
+    markdown.put(DOCS / "layers.md", markdown.table(heads, rows))
     montage = Image.fromarray(np.concatenate(pixels, 1))
     montage.save(DOCS / "images" / "layers.jpg", quality=90, subsampling=0, optimize=True)
 

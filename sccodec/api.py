@@ -95,7 +95,7 @@ def encode(
         roi,
         metadata,
         jobs,
-        effort=image.DEFAULT_EFFORT if effort is None else effort,
+        effort=effort,
     )
     return image.encode(_picture(source), settings, find(profile or "photo"))
 

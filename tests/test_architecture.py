@@ -30,6 +30,7 @@ class Room(NamedTuple):
 
 ROOMS = {
     "errors": Room(0, light=True),
+    "threads": Room(0, light=True),
     "container": Room(1, light=True),
     "media": Room(1, "numpy", "PIL imageio"),
     "entropy": Room(2, "numpy constriction"),

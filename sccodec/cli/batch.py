@@ -13,6 +13,7 @@ import click
 
 from sccodec.cli import border
 from sccodec.errors import BadRequest, CodecError
+from sccodec.threads import cores
 
 MOST_THREADS = 8  # unless more are asked for
 AHEAD = 8  # files per thread that are begun or finished before the first of them is reported
@@ -116,7 +117,7 @@ def run(
 
 def tile_threads(jobs: int) -> int:
     """Threads of one file that has the machine for itself; each holds a window in memory."""
-    return jobs or min(border.cores(), MOST_THREADS)
+    return jobs or min(cores(), MOST_THREADS)
 
 
 def first(codes: list[int]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from sccodec.cli import border
-from sccodec.cli.eval import need, numbers, progress, words
+from sccodec.cli.eval import need, numbers, output_option, progress, words
 
 
 def _threads(_context, _option, value: str) -> list[int]:
@@ -14,9 +14,7 @@ def _threads(_context, _option, value: str) -> list[int]:
 
 
 @click.command("bench")
-@click.option(
-    "-o", "--output", required=True, metavar="DIR", help="An existing one is gone on with."
-)
+@output_option
 @click.option(
     "--codecs",
     default="scc,jpeg,webp,jpeg2000,htj2k,avif,jxl,hevc",

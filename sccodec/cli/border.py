@@ -19,6 +19,7 @@ from sccodec.container.remote import is_url, open_url
 from sccodec.container.rules import NO_LIMIT, Limits, environment_limits
 from sccodec.container.writer import whole_file
 from sccodec.errors import BadRequest, CodecError, LimitExceeded
+from sccodec.threads import cores
 
 STREAM = "-"
 
@@ -71,13 +72,6 @@ def border(function: Callable) -> Callable:
         sys.exit(code or 0)
 
     return command
-
-
-def cores() -> int:
-    """How many this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def jobs(_context, _option, value: str | None) -> int:

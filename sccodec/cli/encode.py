@@ -103,7 +103,6 @@ def _encode_pictures(
     skip_existing,
     keep_tree,
     as_json,
-    effort,
     **how,
 ):
     from sccodec.codecs import image
@@ -113,12 +112,7 @@ def _encode_pictures(
     if roi_only and not roi:
         raise BadRequest("--roi-only needs --roi")
     interest = image.Interest(*roi, roi_only) if roi else None
-    settings = image.Settings(
-        interest=interest,
-        limits=border.limits(size_limit),
-        effort=image.DEFAULT_EFFORT if effort is None else effort,
-        **how,
-    )
+    settings = image.Settings(interest=interest, limits=border.limits(size_limit), **how)
     model = find(profile)
 
     def work(job: batch.Job) -> batch.Done:

@@ -11,7 +11,7 @@ import numpy as np
 
 from sccodec.codecs.canvas import Latents, canvas
 from sccodec.codecs.payloads import TileCoder, Unusable, decode_tiles, layer_chain
-from sccodec.codecs.tiles import Box, Grid, Progress, choose_tile, region, up_to
+from sccodec.codecs.tiles import Box, Grid, choose_tile, region, up_to
 from sccodec.container import layer_selection, layout, metadata, writer
 from sccodec.container.reader import Reader
 from sccodec.container.rules import Limits, environment_limits
@@ -20,6 +20,7 @@ from sccodec.errors import BadRequest, CodecError, Damaged, Unsupported
 from sccodec.latents.rate import nearest_step, smallest_step_within
 from sccodec.media.image import Picture, read, select_metadata, write
 from sccodec.profiles.registry import DEFAULT, Model, find
+from sccodec.threads import Progress
 from sccodec.transform.graphs import HYPER, LATENT, analyse
 
 DEFAULT_QUALITY = 50.0
@@ -48,7 +49,7 @@ class Settings:
     metadata: str = "all"
     jobs: int = 1
     limits: Limits | None = None  # default: those of the environment
-    effort: int = DEFAULT_EFFORT  # 1..9; decoding never gets slower
+    effort: int | None = None  # 1..9, default 5; decoding never gets slower
 
     def __post_init__(self):
         given = [
@@ -62,7 +63,7 @@ class Settings:
             raise BadRequest(f"a rate of {self.rate} bits per pixel makes no sense")
         if self.step is not None and not 0 <= self.step < STEPS:
             raise BadRequest(f"step index {self.step} is not within 0..{STEPS - 1}")
-        if not 1 <= self.effort <= 9:
+        if self.effort is not None and not 1 <= self.effort <= 9:
             raise BadRequest(f"effort {self.effort} is not within 1..9")
 
 
@@ -100,7 +101,7 @@ def encode(
         settings.jobs,
     )
     offsets, skipped = _interest(settings.interest, grid)
-    coder = TileCoder(model, grid, latents, offsets, skipped, settings.effort)
+    coder = TileCoder(model, grid, latents, offsets, skipped, settings.effort or DEFAULT_EFFORT)
     step = _choose_step(coder, overhead, settings, picture)
     while True:
         data = _write(frame, coder, step, settings.jobs, picture, progress, limits)

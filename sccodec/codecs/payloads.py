@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sccodec.codecs.tiles import Box, Grid, Progress, each
+from sccodec.codecs.tiles import Box, Grid
 from sccodec.container.reader import Reader
 from sccodec.entropy.tables import STEPS
 from sccodec.errors import CodecError, Damaged, Mismatch
@@ -16,6 +16,7 @@ from sccodec.latents import quantize
 from sccodec.latents.prior import Coded
 from sccodec.latents.quantize import Analysed
 from sccodec.profiles.registry import Model
+from sccodec.threads import Progress, each
 from sccodec.transform.graphs import HYPER, LATENT
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from sccodec.errors import BadRequest
@@ -130,23 +128,3 @@ def choose_tile(width: int, height: int, wanted: int | None, region_of_interest:
     if width * height <= MEGAPIXEL:
         return up_to(max(width, height), HYPER)
     return DEFAULT_TILE if width * height <= HUGE else HUGE_TILE
-
-
-Progress = Callable[[int, int], None]  # told (items done, items in all)
-
-
-def each(work: Callable, items: Iterable, jobs: int, progress: Progress | None = None) -> list:
-    """[work(item) for item in items], on `jobs` threads, in the order of the items."""
-    items, results = list(items), []
-
-    def collect(finished: Iterable) -> list:
-        for result in finished:
-            results.append(result)
-            if progress is not None:
-                progress(len(results), len(items))
-        return results
-
-    if jobs <= 1 or len(items) <= 1:
-        return collect(map(work, items))
-    with ThreadPoolExecutor(jobs) as pool:
-        return collect(pool.map(work, items))

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from sccodec.codecs.payloads import Unusable, decode_tiles, layer_chain
 from sccodec.codecs.tensor import verify_tiles
 from sccodec.codecs.tensor_payloads import Lost
-from sccodec.codecs.tiles import Progress
 from sccodec.container.reader import Reader
 from sccodec.errors import (
     CodecError,
@@ -20,6 +19,7 @@ from sccodec.errors import (
     WrongModel,
 )
 from sccodec.profiles.registry import find
+from sccodec.threads import Progress
 
 VERDICTS = {
     Damaged: "damaged",

@@ -15,7 +15,7 @@ import numpy as np
 import sccodec
 from sccodec.container.writer import whole_file
 from sccodec.errors import BadRequest
-from sccodec.evaluate import adapters, machine, match, quality, rate
+from sccodec.evaluate import adapters, machine, markdown, match, quality, rate
 from sccodec.evaluate.adapters import Adapter
 from sccodec.evaluate.journal import Journal
 from sccodec.evaluate.pictures import load, originals
@@ -206,12 +206,7 @@ def _of_rate(bpp: float, rows: list[dict]) -> str:
 
     others = list(rows[0]["price"])
     heads = ["layers up to", "share", "bpp", "PSNR", *(f"against {o} as good" for o in others)]
-    lines = [
-        f"{bpp:g} bits per pixel, mean of {len(rows)}:",
-        "",
-        "| " + " | ".join(heads) + " |",
-        "|" + "---|" * len(heads),
-    ]
+    layers = []
     for n, found in enumerate(rows[0]["layers"]):
         cells = [
             found["name"],
@@ -220,9 +215,12 @@ def _of_rate(bpp: float, rows: list[dict]) -> str:
             f"{mean(lambda r, n=n: r['layers'][n]['psnr']):.2f}",
             *(_ratio([r["price"][other][n] for r in rows]) for other in others),
         ]
-        lines.append("| " + " | ".join(cells) + " |")
+        layers.append(cells)
     whole = sum(r["stripping"]["same_pixels"] and r["stripping"]["joined_back"] for r in rows)
-    lines += [
+    lines = [
+        f"{bpp:g} bits per pixel, mean of {len(rows)}:",
+        "",
+        markdown.table(heads, layers),
         "",
         f"* stripped and joined back to the same bytes: {whole} of {len(rows)}",
         f"* a quarter reads {mean(lambda r: r['region']['share_read']):.0%} of a file of that rate "

@@ -101,19 +101,16 @@ class Context:
         """Activations (M, 4, n) of known latents and features (D, 4, n) -> mean and log2-scale
         (M, 4, n), meaningful where the round codes."""
         n = unit.shape[2]
-        entered = np.zeros((len(self.enter.weight), 4, n))
+        entered = np.empty((len(self.enter.weight), 4, n))
         for place, (channels, weight) in enumerate(self.known):
-            if len(channels):
-                entered[:, place] = weight @ unit[channels, place]
+            entered[:, place] = weight @ unit[channels, place]
         entered += self.enter.bias[:, :, None]
         around = self.spread(merge(settle(entered, leaky=True), height, width))
         mixed = self.mix(np.concatenate([split(around), features]))
         mean, log2_scale = np.empty((2, len(unit), 4, n))
         for place, (channels, weight, bias) in enumerate(self.coded):
-            if len(channels):
-                out = settle(weight @ mixed[:, place] + bias, leaky=False)
-                mean[channels, place] = out[: len(channels)]
-                log2_scale[channels, place] = out[len(channels) :]
+            out = settle(weight @ mixed[:, place] + bias, leaky=False)
+            mean[channels, place], log2_scale[channels, place] = np.split(out, 2)
         return mean, log2_scale
 
 

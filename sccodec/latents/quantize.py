@@ -31,8 +31,7 @@ class Payload:
 
 def nearest(ask: Ask, tile: Analysed) -> np.ndarray:
     """Nearest symbols to the unquantised values that the round asks for, (n,) int32."""
-    q = np.floor(_wanted(ask, tile) + 0.5)
-    return np.clip(q, -LARGEST, LARGEST).astype(np.int32)
+    return _rounded(_wanted(ask, tile))
 
 
 def cheapest(ask: Ask, tile: Analysed, tables: Tables, worth: float) -> np.ndarray:
@@ -42,9 +41,10 @@ def cheapest(ask: Ask, tile: Analysed, tables: Tables, worth: float) -> np.ndarr
     two steps nearer to the mean, which are cheaper. What a symbol does to the probabilities
     of later ones is not seen, only weighed in `worth`.
     """
-    best = nearest(ask, tile)
+    wanted = _wanted(ask, tile)
+    best = _rounded(wanted)
     at = np.flatnonzero(best)
-    value, index, offset = _wanted(ask, tile)[at], ask.index[at], ask.offset[at]
+    value, index, offset = wanted[at], ask.index[at], ask.offset[at]
     first = best[at]
     least = np.full(len(at), np.inf)
     for nearer in range(3):
@@ -60,6 +60,10 @@ def _wanted(ask: Ask, tile: Analysed) -> np.ndarray:
     """Unquantised values less their means, in steps."""
     values = tile.z.reshape(-1) if ask.select is None else tile.y[ask.select]
     return (values.astype(np.float64) - ask.mean) / ask.step
+
+
+def _rounded(wanted: np.ndarray) -> np.ndarray:
+    return np.clip(np.floor(wanted + 0.5), -LARGEST, LARGEST).astype(np.int32)
 
 
 @dataclass

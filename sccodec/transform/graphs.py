@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from sccodec.errors import CodecError, WrongModel
+from sccodec.threads import each
 
 LATENT = 16  # pixels along a side of one latent
 HYPER = 64  # pixels along a side of one hyper-latent; canvases are multiples of it
@@ -90,13 +90,6 @@ class Graph:
 Window = tuple[Span, Span]  # rows, columns
 
 
-def _each(work: Callable[[Window], None], windows: Iterable[Window], jobs: int) -> None:
-    """work(window) for each, on `jobs` threads; as many windows as threads are in memory."""
-    with ThreadPoolExecutor(max(1, jobs)) as pool:
-        for _ in pool.map(work, windows):
-            pass
-
-
 def analyse(
     graph: Graph,
     cut: Callable[[Span, Span], np.ndarray],
@@ -130,7 +123,7 @@ def analyse(
             ]
 
     rows = spans(0, height, WINDOW, halo, height)
-    _each(work, product(rows, spans(0, width, WINDOW, halo, width)), jobs)
+    each(work, product(rows, spans(0, width, WINDOW, halo, width)), jobs)
     return result
 
 
@@ -183,4 +176,4 @@ def synthesise(
 
     size = WINDOW // LATENT
     rows = spans(top, bottom, size, halo, height)
-    _each(work, product(rows, spans(left, right, size, halo, width)), jobs)
+    each(work, product(rows, spans(left, right, size, halo, width)), jobs)
