@@ -42,7 +42,7 @@ def tens(raw):
         name = bytes(source.take("B", length)).decode()
         kind, coder, axes, channel_axis = source.take("B", 4)
         scales, layers = source.one("I"), source.one("B")
-        tensor = {"name": name, "kind": kind, "coder": coder, "layers": []}
+        tensor = {"name": name, "kind": kind, "coder": coder, "layers": [], "filters": []}
         tensor["channel_axis"] = None if channel_axis == 255 else channel_axis
         tensor["shape"] = source.take("Q", axes)
         tensor["scales"] = source.take("B", scales)
@@ -54,12 +54,45 @@ def tens(raw):
                 values = [low if n == 1 else low + (high - low) * (i / (n - 1)) for i in range(n)]
                 values[-1] = high
             tensor["layers"].append(values)
+            tensor["filters"].append(read_filter(source, n) if form & 4 else None)
         tensor["first"] = []
         for coarse in tensor["layers"][:-1]:
             children = source.take("I", len(coarse))
             tensor["first"].append([sum(children[:n]) for n in range(len(children) + 1)])
         found.append(tensor)
     assert source.at == len(raw)
+    return found
+
+
+def read_filter(source, n):
+    unit, shift = source.one("b"), source.one("B")
+    low, high = source.take("f", 2)
+    taps = [(source.one("h"), *source.take("b", 3)) for _ in range(n)]
+    return {"unit": unit, "shift": shift, "low": low, "high": high, "taps": taps}
+
+
+# -- 2. values ------------------------------------------------------------------------------
+
+
+def filtered(levels, filter_, numbers):
+    """Values of the level numbers (P, H, W) of a tile."""
+    unit = Fraction(2) ** filter_["unit"]
+    k = [int((y - levels[0]) / 2.0 ** filter_["unit"] + 0.5) for y in levels]
+    _, height, width = numbers.shape
+    found = np.zeros(numbers.shape)
+    for p, y, x in np.ndindex(numbers.shape):
+
+        def near(dy, dx, p=p, y=y, x=x):
+            return k[numbers[p, clamp(y + dy, 0, height - 1), clamp(x + dx, 0, width - 1)]]
+
+        n = numbers[p, y, x]
+        constant, beside, corner, mean = filter_["taps"][n]
+        total = 2 ** filter_["shift"] * constant
+        total += beside * sum(near(*d) for d in ((-1, 0), (1, 0), (0, -1), (0, 1)))
+        total += corner * sum(near(*d) for d in ((-1, -1), (-1, 1), (1, -1), (1, 1)))
+        total += mean * (sum(k[m] for m in numbers[p].ravel()) // (height * width))
+        value = levels[n] + float(total * unit / 2 ** filter_["shift"])
+        found[p, y, x] = clamp(value, filter_["low"], filter_["high"])
     return found
 
 

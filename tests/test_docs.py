@@ -182,7 +182,10 @@ def every_command() -> Iterator[click.Command]:
 
 def test_options_in_text_exist():
     known = {"--help", "--version", "--check", "--no-deps"} | {
-        option for command in every_command() for p in command.params for option in p.opts
+        option
+        for command in every_command()
+        for p in command.params
+        for option in (*p.opts, *p.secondary_opts)
     }
     for script in (ROOT / "benchmarks").glob("*.py"):
         known |= set(re.findall(r'add_argument\("(--[a-z-]+)"', script.read_text()))

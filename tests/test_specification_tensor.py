@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sccodec.codecs import tensor
 from sccodec.codecs.tensor import Settings
 from sccodec.container import from_bytes, layout
-from sccodec.container.tensors import QUANTISER, TENSOR
+from sccodec.container.tensors import FILTER, QUANTISER, TENSOR
 from sccodec.entropy import flags, planes, unary
 
 PAGE = (Path(__file__).parents[1] / "formats/tensor.md").read_text()
@@ -95,6 +95,31 @@ def test_a_whole_file(coder):
     np.testing.assert_array_equal(found.values, wanted)
 
 
+@pytest.mark.parametrize("channelwise", [False, True])
+def test_values_that_filters_move(channelwise):
+    values = np.abs(levels_like((6, 33, 32), 50, 3, True).astype(np.float32) - 25)
+    how = Settings(rate=2.0, layers=2, filter=True, channelwise=channelwise, tile=3200)
+    data = tensor.encode({"x": values}, how)
+    reader = from_bytes(data)
+    (entry,) = spec_tensor.tens(reader.metadata["TENS"])
+    assert None not in entry["filters"]
+    assert any(any(taps) for taps in entry["filters"][1]["taps"])
+    scale = np.ones(6)
+    if channelwise:
+        scale = np.array([(16 + s % 16) / 32 / 2 ** (s // 16) for s in entry["scales"]])
+    for tile in range(2):  # of three planes
+        below, first = None, None
+        at = slice(3 * tile, 3 * tile + 3)
+        for n, layer in enumerate(entry["layers"]):
+            payload = reader.payload(n, tile)
+            planes_ = spec_tensor.Planes(payload, (3, 33, 32), len(layer), first, below)
+            below, first = planes_.levels, entry["first"][0]
+            wanted = spec_tensor.filtered(layer, entry["filters"][n], below)
+            wanted = (wanted * scale[at, None, None]).astype(np.float32)
+            (found,), _ = tensor.decode(data, layers=n + 1)
+            np.testing.assert_array_equal(found.values[at], wanted)
+
+
 def test_probabilities_and_counts_are_those_of_the_specification():
     assert [spec_tensor.probability(c) for c in range(128)] == flags.PROBABILITY.tolist()
     for code in (0, 1, 7, 64, 65, 127):
@@ -104,8 +129,12 @@ def test_probabilities_and_counts_are_those_of_the_specification():
 
 def test_fields_of_the_chunk_are_documented_in_their_order():
     block = re.search(r"```\n(count.*?)```", PAGE, re.DOTALL)[1]
-    names = re.findall(r"^ +(\w+) +(?:u8|u16|u32|u64|text|f32)", block, re.MULTILINE)
-    assert names == [*TENSOR.names, "shape", "scale", *QUANTISER.names, "value", "children"]
+    names = re.findall(
+        r"^ +(\w+),?(?: (\w+))? +(?:u8|u16|u32|u64|text|f32|i8)", block, re.MULTILINE
+    )
+    assert [name for both in names for name in both if name] == [
+        *(*TENSOR.names, "shape", "scale", *QUANTISER.names, "value", *FILTER.names, "children")
+    ]
 
 
 def test_a_file_of_tensors_is_a_sound_container():

@@ -69,6 +69,12 @@ DESIGN = (
         metavar="uniform|entropy-constrained|dead-zone",
         help="Tensors: default uniform; dead-zone, which needs them, for --rate and --max-bytes.",
     ),
+    click.option(
+        "--filter/--no-filter",
+        default=None,
+        help="Tensors: with --rate and --max-bytes, move values by their neighbours; "
+        "default: if it pays.",
+    ),
     click.option("--channelwise", is_flag=True, help="Tensors: a clipping range each channel."),
     click.option("--slope", type=float, metavar="S", help="Tensors: of the rectifier below 0."),
     click.option(

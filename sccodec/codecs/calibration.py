@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,9 +14,13 @@ import numpy as np
 
 from sccodec.codecs import tensor_design as designs
 from sccodec.codecs.tensor_design import Design, Statistics
+from sccodec.codecs.tensor_filters import open_ended
 from sccodec.codecs.tensor_grid import Grid
+from sccodec.codecs.tensor_payloads import gradings
 from sccodec.codecs.tensor_settings import Settings
-from sccodec.errors import BadRequest
+from sccodec.container import tensors
+from sccodec.container.tensors import LevelFilter, TensorEntry
+from sccodec.errors import BadRequest, CodecError
 from sccodec.latents.scalar import Embedded, Quantiser
 from sccodec.media.tensor import Tensor
 
@@ -44,7 +49,7 @@ class Calibration:
                 f"tensor {tensor.name!r} has {grid.channels} channels, "
                 f"its calibration {len(found.scales)}"
             )
-        return Design(found.embedded, grid.channel_axis, found.scales)
+        return replace(found, channel_axis=grid.channel_axis)
 
     def write(self, path: str | os.PathLike) -> None:
         Path(path).write_text(self.text())
@@ -62,7 +67,7 @@ class Calibration:
             if facts["format"] != FORMAT:
                 raise ValueError(f"format {facts['format']}, known is {FORMAT}")
             return cls({name: _design(entry) for name, entry in facts["tensors"].items()})
-        except (ValueError, KeyError, TypeError, AttributeError, BadRequest) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, struct.error, CodecError) as error:
             raise BadRequest(f"{os.fspath(path)}: no calibration: {error}") from None
 
 
@@ -84,9 +89,18 @@ def calibrate(groups: Iterable[Sequence[Tensor]], settings: Settings) -> Calibra
             stats[tensor.name] = designs.gather(tensor, settings, stats.get(tensor.name))
     if not stats:
         raise BadRequest("no tensors to calibrate with")
-    return Calibration(
-        {name: design_for(tensor, stats[name], settings) for name, tensor in firsts.items()}
-    )
+    fitted = {name: design_for(tensor, stats[name], settings) for name, tensor in firsts.items()}
+    return Calibration({name: _for_others(design) for name, design in fitted.items()})
+
+
+def _for_others(design: Design) -> Design:
+    """Other tensors may have larger values than those of the calibration."""
+
+    def opened(one: LevelFilter) -> LevelFilter:
+        low, high = open_ended(one.low)
+        return replace(one, low=low, high=high)
+
+    return replace(design, filters=tuple(one and opened(one) for one in design.filters))
 
 
 def _plain(design: Design) -> dict:
@@ -100,6 +114,7 @@ def _plain(design: Design) -> dict:
         ],
         "first": [first.tolist() for first in embedded.first],
         "scales": list(design.scales),
+        "filters": [one and asdict(one) for one in design.filters],
     }
 
 
@@ -120,4 +135,16 @@ def _design(entry: dict) -> Design:
             raise ValueError("layers do not nest")
     if not quantisers:
         raise ValueError("no layers")
-    return Design(Embedded(tuple(quantisers), tuple(first)), None, bytes(entry["scales"]))
+    filters = tuple(one and _filter(one) for one in entry.get("filters", ()))
+    if filters and len(filters) != len(quantisers):
+        raise ValueError(f"{len(filters)} filters for {len(quantisers)} quantisers")
+    embedded = Embedded(tuple(quantisers), tuple(first))
+    design = Design(embedded, None, bytes(entry["scales"]), filters=filters)
+    # A file with this design must be one that decoders read.
+    alone = TensorEntry("", "float32", (), None, gradings(design), embedded.children)
+    tensors.unpack(tensors.pack([alone]))
+    return design
+
+
+def _filter(facts: dict) -> LevelFilter:
+    return LevelFilter(**{**facts, "taps": tuple(map(tuple, facts["taps"]))})

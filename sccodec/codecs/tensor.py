@@ -14,12 +14,12 @@ from typing import BinaryIO
 import numpy as np
 
 from sccodec.codecs import tensor_design as designs
+from sccodec.codecs import tensor_filters as filters
 from sccodec.codecs import tensor_payloads as payloads
 from sccodec.codecs.tensor_design import Design
 from sccodec.codecs.tensor_grid import Grid
 from sccodec.codecs.tensor_payloads import Coded, Levels, Lost, Values
 from sccodec.codecs.tensor_settings import DEFAULTS, Settings
-from sccodec.codecs.tiles import Progress, each
 from sccodec.container import layer_selection, layout, tensors, writer
 from sccodec.container.reader import Reader, from_bytes
 from sccodec.container.rules import environment_limits
@@ -27,6 +27,7 @@ from sccodec.container.tensors import TensorEntry
 from sccodec.entropy.flags import PROBABILITY
 from sccodec.errors import BadRequest, Damaged, Unsupported, WrongModel
 from sccodec.media.tensor import Tensor, from_array, from_arrays
+from sccodec.threads import Progress, each
 
 __all__ = ["DEFAULTS", "Report", "Settings", "append", "decode", "encode", "open_tensors"]
 
@@ -56,14 +57,13 @@ class Work:
         return sum(len(one.payload) for tile in self.coded for one in tile)
 
     def entry(self, coder: str) -> TensorEntry:
-        embedded = self.design.embedded
         return TensorEntry(
             name=self.tensor.name,
             kind=self.tensor.kind,
             shape=self.tensor.shape,
             channel_axis=self.design.channel_axis,
-            layers=tuple(map(payloads.grading, embedded.quantisers)),
-            children=tuple(tuple(np.diff(first).tolist()) for first in embedded.first),
+            layers=payloads.gradings(self.design),
+            children=self.design.embedded.children,
             scales=self.design.scales,
             coder=coder,
         )
@@ -182,10 +182,16 @@ def design_for(
             f"what describes it takes {overhead:.0f}"
         )
 
+    filtering = settings.filter
+
     def bits_of(design: Design) -> float:
+        nonlocal filtering
         work = Work(tensor, grid, design)
         _code([work], settings, None, check=False)
+        if filtering is None:  # as it pays, and the first design tells for all
+            filtering = filters.pay(tensor, grid, design, stats, settings, wanted)
         described = len(tensors.pack([work.entry(settings.coder)])) - 2
+        described += filters.size(design) * filtering
         return 8 * (work.payload_bytes + described) / elements
 
     found = designs.search(wanted, stats, grid, settings, bits_of)
@@ -197,6 +203,8 @@ def design_for(
             f"the nearest are {found.bits + 8 * overhead / elements:.4f}",
             hint="--max-abs-error and --levels are not bound to a rate",
         )
+    if filtering:
+        return filters.with_filters(tensor, grid, found.design, stats, settings)[0]
     return found.design
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from sccodec.codecs.tensor_grid import AUTO, Grid, Window, default_channel_axis
 from sccodec.codecs.tensor_settings import CLIPS, DEFAULT_LEVELS, Settings
-from sccodec.container.tensors import MOST_LEVELS
+from sccodec.container.tensors import MOST_LEVELS, LevelFilter
 from sccodec.entropy.planning import spread
 from sccodec.errors import BadRequest
 from sccodec.latents import activation
@@ -51,6 +51,7 @@ class Design:
     # numbers are all that a file holds, so only encoders know of it.
     coarser: Quantiser | None = None
     share: float = 0.0
+    filters: tuple[LevelFilter | None, ...] = ()  # for each layer, if any has one
 
     def factors(self) -> np.ndarray | None:
         """(C,) float64, by which each channel's levels are multiplied."""
@@ -462,11 +463,13 @@ class DeadZones:
         while self._entropies[-1] < bits and self._steps[-1] > self._range / FINEST:
             self._refine()
         step = np.exp(np.interp(bits, self._entropies, np.log(self._steps)))
-        fine = self._fine(float(step))
-        levels = fine.levels.astype(np.float32).astype(np.float64)
-        fine = Quantiser(levels, fine.thresholds)
+        fine = self._fine(float(step)).in_single()
         embedded = _layered(fine, self._stats, self._settings, (len(fine),))
         return Design(embedded, self._axis, self._scales)
+
+    def error(self, bits: float) -> float:
+        """Mean squared error in the sample of the design of this entropy."""
+        return self._sample.error(self.at(bits).embedded.finest)
 
     def _refine(self) -> None:
         """One more point of the curve; steps with fewer levels than layers are passed over."""

@@ -13,9 +13,10 @@ from sccodec.codecs.tensor_grid import Grid, Part, Window
 from sccodec.codecs.tensor_settings import Settings
 from sccodec.container.layout import ABSENT, TileEntry
 from sccodec.container.reader import Reader
-from sccodec.container.tensors import Grading, TensorEntry
+from sccodec.container.tensors import Grading, LevelFilter, TensorEntry
 from sccodec.entropy import planes, unary
 from sccodec.errors import CodecError, Damaged, Mismatch
+from sccodec.latents.restoration import restore
 from sccodec.latents.scalar import Embedded, Quantiser
 from sccodec.media.tensor import Tensor, narrowed
 
@@ -72,11 +73,16 @@ class Levels:
         """(planes, rows, columns) float32 or float64, finite."""
         return finite(self._window.get(part), self.tensor, self.settings)
 
-    def of(self, part: Part) -> list[np.ndarray]:
-        """Level numbers in each layer, coarse to fine."""
+    def scaled(self, part: Part) -> np.ndarray:
+        """The same over the scales of their channels."""
         values = self.values(part)
         if self._factors is not None:
             values = values / self.plane_factors(part).astype(values.dtype)
+        return values
+
+    def of(self, part: Part) -> list[np.ndarray]:
+        """Level numbers in each layer, coarse to fine."""
+        values = self.scaled(part)
         if self.design.coarser is not None:
             values = self._coarsened(values)
         return self.design.embedded.indexes(values)
@@ -124,13 +130,20 @@ def absent() -> Coded:
 # -- the quantisers in the file ----------------------------------------------------------------
 
 
-def grading(quantiser: Quantiser) -> Grading:
+def gradings(design: Design) -> tuple[Grading, ...]:
+    """What a file says of a design's quantisers."""
+    quantisers = design.embedded.quantisers
+    filters = design.filters or [None] * len(quantisers)
+    return tuple(map(grading, quantisers, filters))
+
+
+def grading(quantiser: Quantiser, filter_: LevelFilter | None) -> Grading:
     """What a file says of a quantiser: limits if it is uniform, else every level."""
     uniform = quantiser.limits is not None
     values = quantiser.limits if uniform else tuple(quantiser.levels.tolist())
     with np.errstate(over="ignore"):
         wide = any(float(np.float32(value)) != value for value in values)
-    return Grading(len(quantiser), tuple(map(float, values)), uniform, wide)
+    return Grading(len(quantiser), tuple(map(float, values)), uniform, wide, filter_)
 
 
 def restored(entry: TensorEntry) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -164,10 +177,15 @@ class Values:
 
     def of(self, part: Part, layer: int, numbers: np.ndarray) -> np.ndarray:
         """The values of level numbers (planes, rows, columns)."""
-        levels = self._levels[layer]
+        levels, filter_ = self._levels[layer], self.entry.layers[layer].filter
+        channel = np.arange(part.planes.start, part.planes.stop) % self.grid.channels
+        if filter_ is not None:
+            values = restore(filter_, levels, numbers)
+            if self._factors is not None:
+                values *= self._factors[channel][:, None, None]
+            return typed(values, self.entry.kind)
         if self._factors is None:
             return typed(levels, self.entry.kind)[numbers]
-        channel = np.arange(part.planes.start, part.planes.stop) % self.grid.channels
         each = typed(self._factors[channel][:, None] * levels, self.entry.kind)
         return each[np.arange(len(numbers))[:, None, None], numbers]
 

@@ -19,6 +19,11 @@ class Record:
         self.fields = fields
         self.names = tuple(name for name, _ in fields)
 
+    @property
+    def size(self) -> int:
+        """Bytes of a structure without texts."""
+        return struct.calcsize("<" + "".join(kind for _, kind in self.fields))
+
     def pack(self, values: Mapping[str, object]) -> bytes:
         """Bytes of the structure; BadRequest names the field that has no room for its value."""
         pieces = []

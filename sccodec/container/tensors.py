@@ -25,7 +25,8 @@ KINDS = ("float32", "float16", "float64", "bfloat16", "int8")
 CODERS = ("context", "unary")
 MOST_AXES = 32
 NO_CHANNELS = 255
-UNIFORM, WIDE = 1, 2  # bits of a quantiser's form: limits only; float64 in place of float32
+# Bits of a quantiser's form: limits only; float64 in place of float32; with a filter.
+UNIFORM, WIDE, FILTERED = 1, 2, 4
 MOST_LEVELS = 1 << 24  # of all quantisers of a file: a decoder makes a table of each
 
 TENSOR = Record(
@@ -39,6 +40,21 @@ TENSOR = Record(
     ("layers", "B"),
 )
 QUANTISER = Record("quantiser", ("form", "B"), ("levels", "I"))
+FILTER = Record("filter", ("unit", "b"), ("shift", "B"), ("low", "f"), ("high", "f"))
+TAPS = struct.Struct("<h3b")  # constant, beside, corner, mean
+MOST_SHIFT = 8
+MOST_SEEN = 1023  # units from the first level of a filtered quantiser to the last
+
+
+@dataclass(frozen=True)
+class LevelFilter:
+    """What moves values by their neighbours; see `sccodec.latents.restoration`."""
+
+    unit: int  # levels are seen in units of 2^unit, counted from the first level
+    shift: int  # of the taps: they are in units of 2^-shift
+    low: float  # values are clamped to low..high
+    high: float
+    taps: tuple[tuple[int, int, int, int], ...]  # for each level: constant, beside, corner, mean
 
 
 @dataclass(frozen=True)
@@ -49,6 +65,7 @@ class Grading:
     values: tuple[float, ...]  # the limits if uniform, else all levels
     uniform: bool
     wide: bool = False  # float64
+    filter: LevelFilter | None = None
 
 
 @dataclass(frozen=True)
@@ -91,9 +108,13 @@ def pack(tensors: Sequence[TensorEntry]) -> bytes:
         parts.append(tensor.scales)
         for layer in tensor.layers:
             form = UNIFORM * layer.uniform | WIDE * layer.wide
+            form |= FILTERED * (layer.filter is not None)
             parts.append(QUANTISER.pack({"form": form, "levels": layer.count}))
             letter = "d" if layer.wide else "f"
             parts.append(struct.pack(f"<{len(layer.values)}{letter}", *layer.values))
+            if layer.filter is not None:
+                parts.append(FILTER.pack(vars(layer.filter)))
+                parts += [TAPS.pack(*taps) for taps in layer.filter.taps]
         for counts in tensor.children:
             parts.append(struct.pack(f"<{len(counts)}I", *counts))
     return b"".join(parts)
@@ -184,7 +205,7 @@ def _unpack_tensor(raw: bytes, at: int) -> tuple[TensorEntry, int]:
 def _unpack_grading(raw: bytes, at: int, where: str) -> tuple[Grading, int]:
     values, at = QUANTISER.unpack(raw, at)
     form, count = values["form"], values["levels"]
-    if form & ~(UNIFORM | WIDE):
+    if form & ~(UNIFORM | WIDE | FILTERED):
         raise Unsupported(f"{where}: a quantiser of form {form}")
     if not 1 <= count <= MOST_LEVELS:
         raise Damaged(f"{where}: {count} levels")
@@ -192,7 +213,26 @@ def _unpack_grading(raw: bytes, at: int, where: str) -> tuple[Grading, int]:
     numbers, at = _numbers(raw, at, "d" if wide else "f", 2 if uniform else count)
     if not all(map(math.isfinite, numbers)) or list(numbers) != sorted(numbers):
         raise Damaged(f"{where}: levels are not finite and ascending")
-    return Grading(count, numbers, uniform, wide), at
+    found = None
+    if form & FILTERED:
+        found, at = _unpack_filter(raw, at, count, numbers[-1] - numbers[0], where)
+    return Grading(count, numbers, uniform, wide, found), at
+
+
+def _unpack_filter(raw: bytes, at: int, count: int, span: float, where: str):
+    values, at = FILTER.unpack(raw, at)
+    end = at + TAPS.size * count
+    if end > len(raw):
+        raise Damaged(f"{where}: {CHUNK} ends inside the taps of a filter")
+    low, high = values["low"], values["high"]
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        raise Damaged(f"{where}: a filter clamps to {low}..{high}")
+    if values["shift"] > MOST_SHIFT or not span / 2.0 ** values["unit"] < MOST_SEEN + 0.5:
+        raise Damaged(
+            f"{where}: a filter of unit {values['unit']} and shift {values['shift']} "
+            f"for levels that span {span:g}"
+        )
+    return LevelFilter(**values, taps=tuple(TAPS.iter_unpack(raw[at:end]))), end
 
 
 def _numbers(raw: bytes, at: int, letter: str, count: int) -> tuple[tuple, int]:

@@ -227,6 +227,11 @@ class Embedded:
         return len(self.quantisers)
 
     @property
+    def children(self) -> tuple[tuple[int, ...], ...]:
+        """For each quantiser but the last, of how many finer cells each of its cells is made."""
+        return tuple(tuple(np.diff(first).tolist()) for first in self.first)
+
+    @property
     def finest(self) -> Quantiser:
         return self.quantisers[-1]
 

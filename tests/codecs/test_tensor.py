@@ -135,10 +135,11 @@ def test_a_rate_is_met_within_two_percent(sided, quantiser):
 
 def test_the_entropy_constrained_design_is_better_at_equal_bits():
     values = features((48, 28, 28))
-    errors = [
-        mse(values, decoded(tensor.encode(values, Settings(rate=0.7, quantiser=kind))))
+    hows = (
+        Settings(rate=0.7, quantiser=kind, filter=False)
         for kind in ("uniform", "entropy-constrained")
-    ]
+    )
+    errors = [mse(values, decoded(tensor.encode(values, how))) for how in hows]
     assert errors[1] < errors[0]
 
 
@@ -269,6 +270,52 @@ def test_calibrated_layers_are_those_of_the_calibration():
     )
 
 
+# -- filters -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sided", "layers", "share"), [(False, 1, 0.97), (True, 1, 0.87), (True, 2, 0.92)]
+)
+def test_filters_lower_the_error_at_the_same_rate(sided, layers, share):
+    values = features((48, 28, 28), sided=sided)
+    plain, moved = (
+        tensor.encode(values, Settings(rate=0.7, layers=layers, filter=how))
+        for how in (False, None)
+    )
+    for data in (plain, moved):
+        assert 8 * len(data) / values.size == pytest.approx(0.7, rel=0.02)
+    assert mse(values, decoded(moved)) < share * mse(values, decoded(plain))
+    assert decoded(moved).min() >= values.min()
+    assert decoded(moved).max() <= values.max()
+    assert len(np.unique(decoded(plain))) < 40 < len(np.unique(decoded(moved)))
+
+
+def test_a_filter_that_does_not_pay_is_left_out():
+    noise = np.random.default_rng(1).normal(size=(16, 20, 20)).astype(np.float32)
+    wanted = tensor.encode(noise, Settings(rate=0.9, filter=False))
+    assert tensor.encode(noise, Settings(rate=0.9)) == wanted
+    assert tensor.encode(noise, Settings(rate=0.9, filter=True)) != wanted
+
+
+@pytest.mark.parametrize("how", [{"levels": 4}, {"max_abs_error": 0.1}])
+def test_levels_and_bounds_are_never_filtered(how):
+    values = features((48, 28, 28))
+    reader = from_bytes(tensor.encode(values, Settings(**how)))
+    (entry,) = tensor.open_tensors(reader)
+    assert entry.layers[0].filter is None
+    with pytest.raises(BadRequest, match="filters need a rate"):
+        Settings(filter=True, **how)
+
+
+def test_the_filters_of_a_calibration_hold_back_no_larger_value(tmp_path):
+    values = features((48, 28, 28))
+    fitted = calibrate([[from_array(values)]], Settings(rate=0.7, layers=2))
+    fitted.write(tmp_path / "c.json")
+    (design,) = Calibration.read(tmp_path / "c.json").designs.values()
+    assert design.filters == next(iter(fitted.designs.values())).filters
+    assert {(one.low, one.high) for one in design.filters} == {(0, float(np.finfo("f4").max))}
+
+
 # -- several tensors ---------------------------------------------------------------------------
 
 
@@ -360,6 +407,12 @@ def test_a_calibration_serves_a_stream(tmp_path):
         '{"format": 1, "tensors": {"": {"layers": [], "first": [], "scales": []}}}',
         '{"format": 1, "tensors": {"": {"layers": [{"limits": [1, 0], "levels": 3}], '
         '"first": [], "scales": []}}}',
+        '{"format": 1, "tensors": {"": {"layers": [{"limits": [0, 1], "levels": 2}], '
+        '"first": [], "scales": [], "filters": [{"unit": -9, "shift": 3, "low": 1, "high": 0, '
+        '"taps": [[0, 0, 0, 0], [0, 0, 0, 0]]}]}}}',
+        '{"format": 1, "tensors": {"": {"layers": [{"limits": [0, 1], "levels": 2}], '
+        '"first": [], "scales": [], "filters": [{"unit": -9, "shift": 3, "low": 0, "high": 1, '
+        '"taps": [[0, 0, 0, 0], [0, 0, 0, 200]]}]}}}',
     ],
 )
 def test_what_is_no_calibration(tmp_path, text):

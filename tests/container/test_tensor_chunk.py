@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sccodec.container.tensors import KINDS, Grading, TensorEntry, pack, unpack
+from sccodec.container.tensors import KINDS, Grading, LevelFilter, TensorEntry, pack, unpack
 from sccodec.errors import BadRequest, CodecError, Damaged, LimitExceeded, Unsupported
 
 PLAIN = TensorEntry(
@@ -18,6 +18,18 @@ PLAIN = TensorEntry(
     (Grading(2, (0.0, 1.5), True), Grading(4, (0.0, 0.1, 0.7, 1.5), False, True)),
     ((1, 3),),
     bytes(4),
+)
+
+
+FILTERED = replace(
+    PLAIN,
+    layers=(
+        PLAIN.layers[0],
+        replace(
+            PLAIN.layers[1],
+            filter=LevelFilter(-9, 7, -0.5, 2.5, ((1, -2, 3, 4), (300, 0, 0, 1), *[(0,) * 4] * 2)),
+        ),
+    ),
 )
 
 
@@ -34,6 +46,22 @@ def test_entries_come_back(name, kind, shape, coder):
     assert unpack(pack([entry, other])) == (entry, other)
 
 
+def test_filters_come_back():
+    assert unpack(pack([FILTERED])) == (FILTERED,)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"shift": 9}, {"unit": -10}, {"low": 3.0}, {"high": float("inf")}, {"low": float("nan")}],
+    ids=str,
+)
+def test_filters_whose_sums_have_no_bounds_are_damage(change):
+    coarse, fine = FILTERED.layers
+    wrong = replace(fine, filter=replace(fine.filter, **change))
+    with pytest.raises(Damaged, match="filter"):
+        unpack(pack([replace(FILTERED, layers=(coarse, wrong))]))
+
+
 def _read(raw: bytes) -> tuple[TensorEntry, ...] | None:
     """The tensors, or None if they are refused."""
     try:
@@ -44,7 +72,7 @@ def _read(raw: bytes) -> tuple[TensorEntry, ...] | None:
 
 @given(st.integers(0, 200), st.integers(0, 255))
 def test_any_other_byte_is_refused_or_means_something(at, value):
-    raw = bytearray(pack([PLAIN]))
+    raw = bytearray(pack([FILTERED]))
     raw[at % len(raw)] = value
     found = _read(bytes(raw))
     assert found is None or len(found) in (0, 1)
@@ -77,7 +105,7 @@ def test_contradictions_are_damage(change, error):
 
 
 def test_names_are_unique_and_bytes_are_counted():
-    raw = pack([PLAIN])
+    raw = pack([FILTERED])
     with pytest.raises(Damaged, match="too many"):
         unpack(raw + b"\0")
     for length in range(len(raw)):
