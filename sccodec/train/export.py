@@ -28,6 +28,7 @@ from sccodec.train.prior import SMALLEST_LOG2, TABLES_PER_OCTAVE, Prior, Quantis
 
 LARGEST_LOG2 = 8.0
 REACH = 512  # symbols further out use the escape
+LAPPED = 1  # latents further that a lapped transform sees
 WORST_COST = 0.005  # share of the bits that rounding to the grid may cost
 
 
@@ -123,9 +124,9 @@ def export(
     model = model.cpu().eval()
     shape, entropy = model.shape, model.entropy
     with torch.no_grad():
-        onnx_graphs.analysis_graph(model.analysis, folder / "analysis.onnx")
-        onnx_graphs.base_graph(model.base_synthesis, folder / "base.onnx")
-        onnx_graphs.full_graph(model.synthesis, folder / "enhancement.onnx")
+        onnx_graphs.analysis_graph(model.analysis, model.lap, folder / "analysis.onnx")
+        onnx_graphs.base_graph(model.base_synthesis, model.lap, folder / "base.onnx")
+        onnx_graphs.full_graph(model.synthesis, model.lap, folder / "enhancement.onnx")
     arrays = table_arrays(entropy.quantiser)
     for layer, prior in (("base", entropy.base), ("enhancement", entropy.enhancement)):
         both = {**prior_arrays(prior), **step_arrays(entropy.quantiser)}
@@ -136,6 +137,7 @@ def export(
         "hyper_steps": entropy.quantiser.hyper_steps,
     }
     save_weights(folder / "weights.npz", model, quantiser=switches, **trained)
+    bricks = shape.analysis16 + math.ceil(shape.analysis8 / 2)
     about = {
         "format": FORMAT,
         "id": name,
@@ -148,7 +150,7 @@ def export(
                 "hyper": shape.hyper[0],
                 "needs": [],
                 "head": "base.onnx",
-                "halo": shape.base_bricks,
+                "halo": LAPPED + shape.base_bricks,
                 "worth": worth(shape.context_steps),
             },
             {
@@ -158,14 +160,14 @@ def export(
                 "hyper": shape.hyper[1],
                 "needs": [0],
                 "head": "enhancement.onnx",
-                "halo": shape.synthesis16 + math.ceil(shape.synthesis8 / 2),
+                "halo": LAPPED + shape.synthesis16 + math.ceil(shape.synthesis8 / 2),
                 "worth": worth(shape.context_steps),
             },
         ],
         # Bricks at 1/8 and 1/16, and two latents more for the brick of the hyper-analysis.
         "analysis": {
             "graph": "analysis.onnx",
-            "halo": 2 + max(shape.analysis16 + math.ceil(shape.analysis8 / 2), shape.base_bricks),
+            "halo": LAPPED + 2 + max(bricks, shape.base_bricks),
         },
         "steps": [max(0, round(256 + 32 * v)) for v in (log2_step[0] - 0.5, log2_step[1] + 0.3)],
         "tables": {"per_octave": TABLES_PER_OCTAVE, "smallest": int(SMALLEST_LOG2)},
@@ -193,7 +195,7 @@ def rounding_cost(
             picture = crops[n]
             sides = [side // 64 * 64 for side in picture.shape[:2]]
             x = torch.from_numpy(np.array(picture[: sides[0], : sides[1]])).permute(2, 0, 1)
-            y_base, y, z_base, z = model.analysis(x[None].float() - 128)
+            y_base, y, z_base, z = model.analyse(x[None].float() - 128)
             base_bits, _, seen = entropy.layer(entropy.base, y_base, z_base, None, log2_step)
             bits, _, _ = entropy.layer(entropy.enhancement, y, z, seen, log2_step)
             totals[0] += (base_bits + bits).item()

@@ -20,6 +20,7 @@ from sccodec.train.networks import (
     LOW,
     Analysis,
     BaseSynthesis,
+    Lap,
     Shape,
     Synthesis,
 )
@@ -43,6 +44,7 @@ class PictureModel(nn.Module):
     def __init__(self, shape: Shape, offsets: bool = True, hyper_steps: bool = True):
         super().__init__()
         self.shape = shape
+        self.lap = Lap()
         self.analysis = Analysis(shape)
         self.base_synthesis = BaseSynthesis(shape)
         self.synthesis = Synthesis(shape)
@@ -62,13 +64,17 @@ class PictureModel(nn.Module):
         size = (-1, -1, *y_hat.shape[2:])
         base_plane = step_plane(base_log2).expand(size)
         planes = torch.cat([base_plane, plane.expand(size)], 1)
-        base = self.base_synthesis(base_hat, base_plane)
-        full = self.synthesis(torch.cat([base_hat, y_hat], 1), planes)
+        base = self.lap(self.base_synthesis(base_hat, base_plane), undo=True)
+        full = self.lap(self.synthesis(torch.cat([base_hat, y_hat], 1), planes), undo=True)
         return Coded(base, full, base_bits, bits)
+
+    def analyse(self, x):
+        """Pixels x -> unquantised latents and hyper-latents of both layers, see `Analysis`."""
+        return self.analysis(self.lap(x))
 
     def code(self, x, base_log2, log2_step):
         """Latents as the syntheses get them, and bits (N,): base, enhancement, base, ..."""
-        y_base, y, z_base, z = self.analysis(x)
+        y_base, y, z_base, z = self.analyse(x)
         entropy = self.entropy
         base_bits, base_hat, base_seen = entropy.layer(
             entropy.base, y_base, z_base, None, base_log2
@@ -91,7 +97,7 @@ def start(model: PictureModel, crops: Crops, pictures: int = 600) -> None:
         picture = crops[n]
         height, width = (side // 16 * 16 for side in picture.shape[:2])
         x = torch.from_numpy(np.array(picture[:height, :width])).permute(2, 0, 1)[None].float()
-        bands = wavelet.forward(x - 128, kernel)
+        bands = wavelet.forward(model.lap(x - 128), kernel)
         band_power += bands.double().pow(2).sum((0, 2, 3)) / 16
         for part, count in ((bands[:, :3], LOW), (bands[:, 3:], HIGH)):
             rows = torch.pixel_unshuffle(part, 4)[0].reshape(count, -1).double()

@@ -21,6 +21,7 @@ from sccodec.train import wavelet
 # high-rate theory, dR/dD, meets lambda = 0.18 / step^2 (see `loss.py`) for every step.
 GAIN = 0.0833
 
+BLOCK = 16  # pixels along a side of what one latent's linear path sees
 LOW = 48  # low-band coefficients of 16x16 pixels: 4x4 positions, 3 colours
 HIGH = 720  # all others
 
@@ -92,6 +93,53 @@ class Bricks(nn.Sequential):
     def forward(self, x):
         with torch.autocast(x.device.type, torch.bfloat16, enabled=x.is_cuda):
             return super().forward(x).float()
+
+
+class Lap(nn.Module):
+    """Lets 16x16 blocks overlap: filters across their edges, undone after the synthesis.
+
+    A block transform behind such a pre-filter is a lapped transform (Tran, Liang and Tu,
+    "Lapped transform via time-domain pre- and post-filtering", 2003). The eight pixels on
+    either side of an edge are split into their even and odd part about it, and `odd` (8, 8)
+    mixes the odd part: the identity would leave the pixels as they are. It starts as in the
+    lapped orthogonal transform (Malvar 1992) and is trained on. Picture edges are not filtered.
+    Works on (N, C, H, W), H and W multiples of 16.
+    """
+
+    def __init__(self):
+        super().__init__()
+        same = torch.eye(BLOCK // 2)
+        self.odd = nn.Parameter((cosines(2).T @ cosines(4)).flip(0, 1))
+        parts = [torch.cat([same, same.flip(0)], 1), torch.cat([same.flip(0), -same], 1)]
+        self.register_buffer("parts", torch.cat(parts) / math.sqrt(2), persistent=False)
+
+    def matrix(self, undo: bool = False) -> torch.Tensor:
+        """(16, 16), applied to the pixels across one edge."""
+        odd = torch.linalg.inv(self.odd) if undo else self.odd
+        return self.parts @ torch.block_diag(torch.eye(len(odd)).to(odd), odd) @ self.parts
+
+    def forward(self, x, undo: bool = False):
+        matrix = self.matrix(undo)
+        return lap_rows(lap_rows(x, matrix).mT, matrix).mT
+
+
+def cosines(kind: int) -> torch.Tensor:
+    """The orthonormal discrete cosine transform of 8 points and kind 2 or 4."""
+    count = BLOCK // 2
+    n = torch.arange(count).double()
+    row = n[:, None] + (0.5 if kind == 4 else 0)
+    matrix = math.sqrt(2 / count) * torch.cos(math.pi / count * row * (n + 0.5))
+    if kind == 2:
+        matrix[0] /= math.sqrt(2)
+    return matrix.float()
+
+
+def lap_rows(x: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """Applies a matrix (16, 16) to the rows of pixels across every inner edge of 16 rows."""
+    half, (count, colours, height, width) = BLOCK // 2, x.shape
+    inner = x[:, :, half : height - half].reshape(count, colours, -1, BLOCK, width)
+    inner = (matrix @ inner).reshape(count, colours, -1, width)
+    return torch.cat([x[:, :, :half], inner, x[:, :, height - half :]], 2)
 
 
 class Down(nn.Module):

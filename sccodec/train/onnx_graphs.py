@@ -1,7 +1,8 @@
 """Writes trained transforms as ONNX graphs, by hand: a dozen node kinds, float16 weights.
 
 Fixed linear parts (wavelet, scaling) are folded into the convolutions beside them, so the
-graphs hold only 1x1, 2x2 and depthwise convolutions and channel shuffles.
+graphs hold only 1x1, 2x2 and depthwise convolutions, channel shuffles, and the matrices of the
+lapped transform.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from sccodec.train.networks import (
+    BLOCK,
     LOW,
     SLOPE,
     Analysis,
@@ -21,10 +23,13 @@ from sccodec.train.networks import (
     Brick,
     Down,
     HyperAnalysis,
+    Lap,
     Synthesis,
 )
+from sccodec.train.wavelet import COLOURS
 
 OPSET = 17
+END = 2**31 - 1  # of an axis, however long
 
 
 class Builder:
@@ -88,6 +93,42 @@ class Builder:
             x = self.brick(x, brick)
         return x
 
+    def exact(self, value: np.ndarray) -> str:
+        """A constant as it is."""
+        self.count += 1
+        name = f"w{self.count}"
+        self.weights.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def whole(self, *numbers: int) -> str:
+        return self.exact(np.array(numbers, np.int64))
+
+    def lap(self, pixels: str, matrix: torch.Tensor) -> str:
+        """`Lap.forward` with its matrix (16, 16), which stays float32, so that it can be undone."""
+        values, size = matrix.numpy(), self.node("Shape", pixels)
+        rows = self._across_edges(pixels, 2, size, values)
+        return self._across_edges(rows, 3, size, values.T)
+
+    def _across_edges(self, x: str, axis: int, size: str, matrix: np.ndarray) -> str:
+        """Applies the matrix to the rows (axis 2) or columns (3) across every inner edge."""
+        half, along = BLOCK // 2, self.whole(axis)
+        first, inner, last = (
+            self.node("Slice", x, self.whole(begin), self.whole(end), along)
+            for begin, end in ((0, half), (half, -half), (-half, END))
+        )
+        other = self.node("Slice", size, self.whole(5 - axis), self.whole(6 - axis))
+        if axis == 2:  # (3, blocks, 16, W)
+            blocks = [self.whole(COLOURS, -1, BLOCK), other]
+            back = [self.whole(1, COLOURS, -1), other]
+        else:  # (3, H * blocks, 16)
+            blocks = [self.whole(COLOURS, -1, BLOCK)]
+            back = [self.whole(1, COLOURS), other, self.whole(-1)]
+        inner = self.node("Reshape", inner, self.node("Concat", *blocks, axis=0))
+        factors = (self.exact(matrix), inner)
+        inner = self.node("MatMul", *(factors if axis == 2 else factors[::-1]))
+        inner = self.node("Reshape", inner, self.node("Concat", *back, axis=0))
+        return self.node("Concat", first, inner, last, axis=axis)
+
     def save(self, path: Path, inputs: dict[str, list], outputs: dict[str, str]) -> None:
         """`inputs`: name -> shape; `outputs`: public name -> value."""
         nodes = list(self.nodes)
@@ -132,19 +173,20 @@ def block_filters(conv: torch.nn.Conv2d, kernel: torch.Tensor) -> torch.Tensor:
     return blocks.reshape(out, 3, 16, 16)
 
 
-def analysis_graph(net: Analysis, path: Path) -> None:
+def analysis_graph(net: Analysis, lap: Lap, path: Path) -> None:
     b, kernel = Builder("analysis"), net.kernel
-    y_base = b.conv("pixels", block_filters(net.base_linear, kernel[:3]), stride=16)
+    pixels = b.lap("pixels", lap.matrix())
+    y_base = b.conv(pixels, block_filters(net.base_linear, kernel[:3]), stride=16)
     low_in = torch.nn.Conv2d(LOW, net.base_in.out_channels, 1)
     low_in.weight.copy_(scaled(net.base_in, net.band_scale[:3].repeat_interleave(16)))
-    u = b.conv("pixels", block_filters(low_in, kernel[:3]), net.base_in.bias, stride=16)
+    u = b.conv(pixels, block_filters(low_in, kernel[:3]), net.base_in.bias, stride=16)
     y_base = b.add(y_base, b.layer(b.bricks(u, net.base_bricks), net.base_out))
     # 2x2 of bands become one 8x8 filter of pixels.
     enter = net.enter.conv
     weight = torch.einsum("obij,bcyx->ociyjx", scaled(enter, net.band_scale), kernel)
-    u = b.conv("pixels", weight.reshape(len(weight), 3, 8, 8), enter.bias, stride=8)
+    u = b.conv(pixels, weight.reshape(len(weight), 3, 8, 8), enter.bias, stride=8)
     u = b.bricks(u, net.bricks8)
-    y = b.conv("pixels", block_filters(net.linear, kernel[3:]), stride=16)
+    y = b.conv(pixels, block_filters(net.linear, kernel[3:]), stride=16)
     v = b.bricks(b.layer(u, net.down.conv), net.bricks16)
     y = b.add(y, b.layer(v, net.leave))
     outputs = {
@@ -184,7 +226,7 @@ def _pixel_layer(b: Builder, x: str, conv, kernel, cells: int, weight=None) -> s
     return b.shuffle(b.conv(x, weight, bias), 4 * cells)
 
 
-def base_graph(net: BaseSynthesis, path: Path) -> None:
+def base_graph(net: BaseSynthesis, lap: Lap, path: Path) -> None:
     b = Builder("base")
     enter = scaled(net.enter, net.unit)
     u = b.node("Concat", "latents", "steps", axis=1)
@@ -195,10 +237,10 @@ def base_graph(net: BaseSynthesis, path: Path) -> None:
         _pixel_layer(b, "latents", net.linear, net.kernel, 4, linear),
         _pixel_layer(b, u, net.leave, net.kernel, 4),
     )
-    _save_synthesis(b, path, net.linear.in_channels, 1, pixels)
+    _save_synthesis(b, lap, path, net.linear.in_channels, 1, pixels)
 
 
-def full_graph(net: Synthesis, path: Path) -> None:
+def full_graph(net: Synthesis, lap: Lap, path: Path) -> None:
     b = Builder("enhancement")
     u = b.node("Concat", "latents", "steps", axis=1)
     u = b.bricks(b.conv(u, scaled(net.enter, net.unit), net.enter.bias), net.bricks16)
@@ -207,9 +249,12 @@ def full_graph(net: Synthesis, path: Path) -> None:
         _pixel_layer(b, "latents", net.linear, net.kernel, 4),
         _pixel_layer(b, u, net.leave, net.kernel, 2),
     )
-    _save_synthesis(b, path, net.linear.in_channels, 2, pixels)
+    _save_synthesis(b, lap, path, net.linear.in_channels, 2, pixels)
 
 
-def _save_synthesis(b: Builder, path: Path, latents: int, layers: int, pixels: str) -> None:
+def _save_synthesis(
+    b: Builder, lap: Lap, path: Path, latents: int, layers: int, pixels: str
+) -> None:
+    pixels = b.lap(pixels, lap.matrix(undo=True))
     inputs = {"latents": [1, latents, "h", "w"], "steps": [1, layers, "h", "w"]}
     b.save(path, inputs, {"pixels": pixels})

@@ -8,6 +8,7 @@ import tarfile
 from dataclasses import replace
 
 import numpy as np
+import onnxruntime
 import pytest
 from click.testing import CliRunner
 from PIL import Image
@@ -17,10 +18,10 @@ pytest.importorskip("onnx", reason="export needs the [train] extra")
 
 from sccodec.cli import cli
 from sccodec.errors import BadRequest
-from sccodec.train import data, loop
+from sccodec.train import data, export, loop
 from sccodec.train.loss import rate_distortion
 from sccodec.train.model import Coded, PictureModel, load, save_weights, start
-from sccodec.train.networks import Shape
+from sccodec.train.networks import Lap, Shape
 
 TINY = Shape(
     base=6, enhancement=10, hyper=(2, 3), wide8=6, wide16=8, analysis8=1, analysis16=1,
@@ -157,7 +158,7 @@ def test_ways_to_train(folder, tmp_path, how):
         for name, value in run.model.state_dict().items()
         if not torch.equal(value, before[name])
     }
-    everything = {"analysis", "base_synthesis", "synthesis", "entropy"}
+    everything = {"lap", "analysis", "base_synthesis", "synthesis", "entropy"}
     assert changed == ({"entropy"} if "only_entropy" in how else everything)
 
 
@@ -172,6 +173,52 @@ def test_the_linear_path_alone_is_near_orthonormal(folder, tmp_path):
     coded = model(x, fine, fine)
     assert (coded.full - x).abs().max() < 1.0
     assert (coded.base - x).square().mean() > 10 * (coded.full - x).square().mean()
+
+
+def test_a_lapped_transform_is_undone_and_leaves_the_outer_edges_alone():
+    lap, x = Lap(), torch.rand(2, 3, 48, 32)
+    with torch.no_grad():
+        lapped = lap(x)
+        np.testing.assert_allclose(lap(lapped, undo=True), x, atol=1e-5)
+        assert torch.equal(lapped[:, :, :8, :8], x[:, :, :8, :8])
+        assert not torch.isclose(lapped[:, :, 8:-8, 8:-8], x[:, :, 8:-8, 8:-8]).all(1).any()
+        torch.testing.assert_close(lapped.square().sum(), x.square().sum())  # orthonormal at first
+        lap.odd.add_(torch.rand(8, 8) / 10)
+        np.testing.assert_allclose(lap(lap(x), undo=True), x, atol=1e-5)
+
+
+def test_flat_areas_stay_flat_in_a_lapped_transform():
+    x = torch.full((1, 3, 64, 64), 7.0)
+    with torch.no_grad():
+        torch.testing.assert_close(Lap()(x), x)
+
+
+def test_exported_graphs_are_the_networks(folder, tmp_path):
+    """Up to the rounding of their weights to float16."""
+    torch.manual_seed(0)
+    model = PictureModel(TINY).eval()
+    start(model, data.load([folder / "train.tar"], tmp_path, smallest=64))
+    for net in (model.base_synthesis.leave, model.synthesis.leave):
+        torch.nn.init.normal_(net.weight, std=0.5)
+    exported = export.export(model, tmp_path / "tiny-x", "tiny-x", (-1.0, 4.0), {})
+    x = torch.from_numpy(scene(3, 128)).permute(2, 0, 1)[None].float() - 128
+    plane = torch.full((1, 1, 8, 8), 0.5)
+    with torch.no_grad():
+        latents = model.analyse(x)
+        both = torch.cat(latents[:2], 1)
+        base = model.lap(model.base_synthesis(latents[0], plane), undo=True)
+        full = model.lap(model.synthesis(both, plane.expand(1, 2, 8, 8)), undo=True)
+
+    def ran(name, **inputs):
+        session = onnxruntime.InferenceSession(exported.folder / f"{name}.onnx")
+        return session.run(None, {key: value.numpy() for key, value in inputs.items()})
+
+    for found, wanted in zip(ran("analysis", pixels=x), latents, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=0.05)
+    (found,) = ran("base", latents=latents[0], steps=plane)
+    np.testing.assert_allclose(found, base, atol=0.5)
+    (found,) = ran("enhancement", latents=both, steps=plane.expand(1, 2, 8, 8))
+    np.testing.assert_allclose(found, full, atol=0.5)
 
 
 def test_the_loss_follows_the_law_of_the_paper():
