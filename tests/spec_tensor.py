@@ -43,9 +43,14 @@ def tens(raw):
         kind, coder, axes, channel_axis = source.take("B", 4)
         scales, layers = source.one("I"), source.one("B")
         tensor = {"name": name, "kind": kind, "coder": coder, "layers": [], "filters": []}
+        tensor["coder"], tensor["offsets"] = coder % 128, []
         tensor["channel_axis"] = None if channel_axis == 255 else channel_axis
         tensor["shape"] = source.take("Q", axes)
         tensor["scales"] = source.take("B", scales)
+        if coder >= 128:
+            unit = Fraction(2) ** source.one("b")
+            codes = source.take("b", tensor["shape"][channel_axis])
+            tensor["offsets"] = [float(code * unit) for code in codes]
         for _ in range(layers):
             form, n = source.one("B"), source.one("I")
             values = source.take("d" if form & 2 else "f", 2 if form & 1 else n)
@@ -91,8 +96,7 @@ def filtered(levels, filter_, numbers):
         total += beside * sum(near(*d) for d in ((-1, 0), (1, 0), (0, -1), (0, 1)))
         total += corner * sum(near(*d) for d in ((-1, -1), (-1, 1), (1, -1), (1, 1)))
         total += mean * (sum(k[m] for m in numbers[p].ravel()) // (height * width))
-        value = levels[n] + float(total * unit / 2 ** filter_["shift"])
-        found[p, y, x] = clamp(value, filter_["low"], filter_["high"])
+        found[p, y, x] = levels[n] + float(total * unit / 2 ** filter_["shift"])
     return found
 
 

@@ -96,9 +96,12 @@ def test_a_whole_file(coder):
 
 
 @pytest.mark.parametrize("channelwise", [False, True])
-def test_values_that_filters_move(channelwise):
+@pytest.mark.parametrize("offsets", [False, True])
+def test_values_that_filters_and_offsets_move(channelwise, offsets):
     values = np.abs(levels_like((6, 33, 32), 50, 3, True).astype(np.float32) - 25)
-    how = Settings(rate=2.0, layers=2, filter=True, channelwise=channelwise, tile=3200)
+    how = Settings(
+        rate=2.0, layers=2, filter=True, channelwise=channelwise, offsets=offsets, tile=3200
+    )
     data = tensor.encode({"x": values}, how)
     reader = from_bytes(data)
     (entry,) = spec_tensor.tens(reader.metadata["TENS"])
@@ -115,7 +118,11 @@ def test_values_that_filters_move(channelwise):
             planes_ = spec_tensor.Planes(payload, (3, 33, 32), len(layer), first, below)
             below, first = planes_.levels, entry["first"][0]
             wanted = spec_tensor.filtered(layer, entry["filters"][n], below)
-            wanted = (wanted * scale[at, None, None]).astype(np.float32)
+            wanted = wanted * scale[at, None, None]
+            if offsets:
+                wanted = wanted + np.array(entry["offsets"])[at, None, None]
+            filter_ = entry["filters"][n]
+            wanted = np.clip(wanted, filter_["low"], filter_["high"]).astype(np.float32)
             (found,), _ = tensor.decode(data, layers=n + 1)
             np.testing.assert_array_equal(found.values[at], wanted)
 
@@ -133,7 +140,8 @@ def test_fields_of_the_chunk_are_documented_in_their_order():
         r"^ +(\w+),?(?: (\w+))? +(?:u8|u16|u32|u64|text|f32|i8)", block, re.MULTILINE
     )
     assert [name for both in names for name in both if name] == [
-        *(*TENSOR.names, "shape", "scale", *QUANTISER.names, "value", *FILTER.names, "children")
+        *(*TENSOR.names, "shape", "scale", "offset_unit", "offset"),
+        *(*QUANTISER.names, "value", *FILTER.names, "children"),
     ]
 
 

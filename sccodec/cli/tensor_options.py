@@ -70,6 +70,12 @@ DESIGN = (
         help="Tensors: default uniform; dead-zone, which needs them, for --rate and --max-bytes.",
     ),
     click.option(
+        "--offsets/--no-offsets",
+        default=None,
+        help="Tensors: with --rate and --max-bytes, count each channel from its mean; "
+        "default: if it pays.",
+    ),
+    click.option(
         "--filter/--no-filter",
         default=None,
         help="Tensors: with --rate and --max-bytes, move values by their neighbours; "

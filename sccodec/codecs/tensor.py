@@ -16,7 +16,7 @@ import numpy as np
 from sccodec.codecs import tensor_design as designs
 from sccodec.codecs import tensor_filters as filters
 from sccodec.codecs import tensor_payloads as payloads
-from sccodec.codecs.tensor_design import Design
+from sccodec.codecs.tensor_design import Design, Offsets
 from sccodec.codecs.tensor_grid import Grid
 from sccodec.codecs.tensor_payloads import Coded, Levels, Lost, Values
 from sccodec.codecs.tensor_settings import DEFAULTS, Settings
@@ -57,6 +57,7 @@ class Work:
         return sum(len(one.payload) for tile in self.coded for one in tile)
 
     def entry(self, coder: str) -> TensorEntry:
+        offsets = self.design.offsets
         return TensorEntry(
             name=self.tensor.name,
             kind=self.tensor.kind,
@@ -66,6 +67,8 @@ class Work:
             children=self.design.embedded.children,
             scales=self.design.scales,
             coder=coder,
+            offset_unit=offsets.unit if offsets else 0,
+            offsets=offsets.codes if offsets else (),
         )
 
 
@@ -182,17 +185,23 @@ def design_for(
             f"what describes it takes {overhead:.0f}"
         )
 
+    def size(design: Design) -> int:
+        work = Work(tensor, grid, design)
+        _code([work], settings, None, check=False)
+        return work.payload_bytes + len(tensors.pack([work.entry(settings.coder)])) - 2
+
+    limits, offsets = filters.limits_of(stats), None
+    if designs.may_shift(grid, settings, wanted):
+        stats, offsets = _shifted(tensor, stats, grid, settings, wanted, size)
     filtering = settings.filter
 
     def bits_of(design: Design) -> float:
         nonlocal filtering
-        work = Work(tensor, grid, design)
-        _code([work], settings, None, check=False)
+        design = replace(design, offsets=offsets)
+        bytes_ = size(design)
         if filtering is None:  # as it pays, and the first design tells for all
             filtering = filters.pay(tensor, grid, design, stats, settings, wanted)
-        described = len(tensors.pack([work.entry(settings.coder)])) - 2
-        described += filters.size(design) * filtering
-        return 8 * (work.payload_bytes + described) / elements
+        return 8 * (bytes_ + filters.size(design) * filtering) / elements
 
     found = designs.search(wanted, stats, grid, settings, bits_of)
     near = max(RATE_TOLERANCE * wanted, WORDS / elements)
@@ -203,9 +212,29 @@ def design_for(
             f"the nearest are {found.bits + 8 * overhead / elements:.4f}",
             hint="--max-abs-error and --levels are not bound to a rate",
         )
+    design = replace(found.design, offsets=offsets)
     if filtering:
-        return filters.with_filters(tensor, grid, found.design, stats, settings)[0]
-    return found.design
+        return filters.with_filters(tensor, grid, design, settings, limits)[0]
+    return design
+
+
+def _shifted(tensor: Tensor, stats, grid: Grid, settings: Settings, wanted: float, size):
+    """Statistics and offsets: those of the channels' means if they lower the error at `wanted`
+    bits per element, else the statistics as they are, and None."""
+    offsets = designs.channel_offsets(tensor, settings)
+    if offsets is None:
+        return stats, None
+    moved = designs.gather(tensor, settings, offsets=offsets)
+
+    def error(of: designs.Statistics, less: Offsets | None) -> float:
+        """What it would be at `wanted`, from one encoding, as sizes follow entropies."""
+        zones = designs.DeadZones(of, grid, settings)
+        bits = 8 * size(replace(zones.at(wanted), offsets=less)) / tensor.values.size
+        return zones.error(wanted * wanted / bits)
+
+    if settings.offsets or (not moved.constant and error(moved, offsets) < error(stats, None)):
+        return moved, offsets
+    return stats, None
 
 
 def _overhead(grid: Grid, files: int, settings: Settings) -> float:
@@ -276,7 +305,7 @@ def _hold_error(work: Work, settings: Settings) -> None:
 def largest_error(work: Work, settings: Settings) -> float:
     """The largest |x - x_hat| of a tensor, in float64, after rounding to its type."""
     levels = Levels(work.tensor, work.grid, work.design, settings)
-    values = Values(work.entry(settings.coder), work.grid, work.design.factors(), store=False)
+    values = Values(work.entry(settings.coder), work.grid, store=False)
     finest, most = len(work.design.embedded) - 1, 0.0
     for part in work.grid.parts:
         numbers = levels.of(part)[-1]
@@ -423,7 +452,7 @@ def decode(
     for entry in entries:
         grid = Grid(entry.shape, entry.channel_axis, header.tile_size)
         if entry.name in wanted:
-            values = Values(entry, grid, factors_of(entry))
+            values = Values(entry, grid)
             results.append(values)
             chain = list(range(min(top, len(entry.layers) - 1) + 1))
             jobs_of += [(values, p, first + n, chain) for n, p in enumerate(grid.parts)]
@@ -438,10 +467,6 @@ def decode(
         raise Damaged(lost[0].message)
     found = [Tensor(v.entry.name, v.array, v.entry.kind) for v in results]
     return found, Report(reader.bytes_read, lost)
-
-
-def factors_of(entry: TensorEntry) -> np.ndarray | None:
-    return designs.scale_of(np.frombuffer(entry.scales, np.uint8)) if entry.scales else None
 
 
 def _top_layer(reader: Reader, layers) -> int:
@@ -474,7 +499,7 @@ def verify_tiles(reader: Reader, jobs: int, progress: Progress | None) -> tuple[
     work, first, compared = [], 0, 0
     for entry in entries:
         grid = Grid(entry.shape, entry.channel_axis, header.tile_size)
-        values = Values(entry, grid, None, store=False)
+        values = Values(entry, grid, store=False)
         own = [n for n in chain if n < len(entry.layers)]
         if own:
             work += [(values, p, first + n, own) for n, p in enumerate(grid.parts)]

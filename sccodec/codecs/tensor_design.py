@@ -40,6 +40,27 @@ MIXED = 6  # tries between two designs
 FINEST = 4096  # steps of a range with a dead zone
 
 
+@dataclass(frozen=True)
+class Offsets:
+    """For each channel what is taken from its values first: code * 2^unit."""
+
+    unit: int
+    codes: tuple[int, ...]
+
+    def values(self) -> np.ndarray:
+        """(C,) float64, exact."""
+        return np.ldexp(np.array(self.codes, np.float64), self.unit)
+
+    @classmethod
+    def nearest(cls, means: np.ndarray) -> Offsets | None:
+        """For channels with these means; None if they have no unit."""
+        exponent = math.frexp(float(np.abs(means).max(initial=0)) / 127)[1]
+        if not -128 <= exponent <= 127:
+            return None
+        codes = np.rint(np.ldexp(means, -exponent)).astype(int)
+        return cls(exponent, tuple(codes.tolist())) if codes.any() else None
+
+
 @dataclass(frozen=True, eq=False)
 class Design:
     """What turns a tensor's values into level numbers, in each layer, and back."""
@@ -47,6 +68,7 @@ class Design:
     embedded: Embedded
     channel_axis: int | None
     scales: bytes = b""  # for each channel, see `scale_of`
+    offsets: Offsets | None = None
     # The first share of each plane goes through a coarser quantiser before, to save bits. Level
     # numbers are all that a file holds, so only encoders know of it.
     coarser: Quantiser | None = None
@@ -156,8 +178,32 @@ def _nonfinite(tensor: Tensor) -> int:
     return sum(int((~np.isfinite(tensor.floats(window.get(p)))).sum()) for p in grid.parts)
 
 
-def gather(tensor: Tensor, settings: Settings, into: Statistics | None = None) -> Statistics:
-    """One pass over a tensor, a tile at a time."""
+def may_shift(grid: Grid, settings: Settings, wanted: float) -> bool:
+    """Whether offsets are asked for, or may pay at a rate of `wanted` bits per element."""
+    if settings.offsets is not None:
+        return settings.offsets
+    usual = settings.kind == "dead-zone" and isinstance(settings.clip, str)
+    return usual and grid.channels > 1 and wanted <= FINE
+
+
+def channel_offsets(tensor: Tensor, settings: Settings) -> Offsets | None:
+    """Offsets at the means of the channels; None if there are no channels, or no offsets."""
+    grid = grid_of(tensor, settings)
+    if grid.channel_axis is None or not tensor.values.size:
+        return None
+    window, sums = Window(grid, tensor.values), np.zeros((3, grid.channels))
+    for part in grid.parts:
+        _add_channels(sums, grid, part, finite(window.get(part), tensor, settings))
+    return Offsets.nearest(sums[1] / sums[0])
+
+
+def gather(
+    tensor: Tensor,
+    settings: Settings,
+    into: Statistics | None = None,
+    offsets: Offsets | None = None,
+) -> Statistics:
+    """One pass over a tensor less the offsets of its channels, a tile at a time."""
     found = into or Statistics()
     grid = grid_of(tensor, settings)
     window = Window(grid, tensor.values)
@@ -168,6 +214,8 @@ def gather(tensor: Tensor, settings: Settings, into: Statistics | None = None) -
         values = finite(window.get(part), tensor, settings)
         if not values.size:
             continue
+        if offsets is not None:
+            values = values - grid.of_channels(part, offsets.values()).astype(values.dtype)
         flat = values.ravel()
         found.elements += flat.size
         found.low, found.high = min(found.low, flat.min()), max(found.high, flat.max())

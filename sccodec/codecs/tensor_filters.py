@@ -15,6 +15,7 @@ from sccodec.entropy.planning import spread
 from sccodec.latents import restoration
 from sccodec.media.tensor import Tensor
 
+MOST = float(np.finfo(np.float32).max)
 FITTED = 1 << 18  # elements that a filter is fitted to
 MOST_LEVELS = 64  # of a quantiser with a filter; neighbours tell little about fine levels
 
@@ -34,21 +35,26 @@ def pay(
     if fewer <= 0:
         return False
     zones = DeadZones(stats, grid, settings)
-    share = with_filters(tensor, grid, design, stats, settings)[1]
+    share = with_filters(tensor, grid, design, settings)[1]
     return share * zones.error(fewer) < zones.error(bits)
 
 
 def with_filters(
-    tensor: Tensor, grid: Grid, design: Design, stats: Statistics, settings: Settings
+    tensor: Tensor,
+    grid: Grid,
+    design: Design,
+    settings: Settings,
+    limits: tuple[float, float] = (-MOST, MOST),
 ) -> tuple[Design, float]:
-    """The design with filters fitted to the tensor, and the squared error with the finest of
-    them as a share of that without. Layers of one level have none; nothing that is too fine has.
+    """The design with filters fitted to the tensor, which keep to the limits, and the squared
+    error with the finest of them as a share of that without.
+
+    Layers of one level have no filter, and designs of very many levels none at all.
     """
     quantisers = design.embedded.quantisers
     if max(map(len, quantisers)) > MOST_LEVELS:
         return design, 1.0
     numbers, values = _sample(Levels(tensor, grid, design, settings), grid)
-    limits = _limits(stats, bool(design.scales))
     filters: list[LevelFilter | None] = []
     for n, quantiser in enumerate(quantisers):
         pairs = zip((layers[n] for layers in numbers), values, strict=True)
@@ -71,18 +77,14 @@ def _sample(levels: Levels, grid: Grid) -> tuple[list[list[np.ndarray]], list[np
     return numbers, values
 
 
-def _limits(stats: Statistics, scaled: bool) -> tuple[float, float]:
-    """Between what values stay; a scaled tensor's are known by their sign alone."""
-    if scaled:
-        return open_ended(float(stats.low))
+def limits_of(stats: Statistics) -> tuple[float, float]:
+    """Of elements with these statistics, as float32 has them: no element lies outside."""
     low, high = np.float32(stats.low), np.float32(stats.high)
     low = np.nextafter(low, np.float32(-np.inf)) if low > stats.low else low
     high = np.nextafter(high, np.float32(np.inf)) if high < stats.high else high
-    most = np.finfo(np.float32).max
-    return max(float(low), -float(most)), min(float(high), float(most))
+    return max(float(low), -MOST), min(float(high), MOST)
 
 
 def open_ended(low: float) -> tuple[float, float]:
     """Limits that hold nothing back but negative values where there were none."""
-    most = float(np.finfo(np.float32).max)
-    return (0.0 if low >= 0 else -most), most
+    return (0.0 if low >= 0 else -MOST), MOST

@@ -89,6 +89,11 @@ class Grid:
             for s in _cuts(columns, self.tile)
         ]
 
+    def of_channels(self, part: Part, values: np.ndarray) -> np.ndarray:
+        """Values of the channels (C,), for each plane of a part: (planes, 1, 1)."""
+        channel = np.arange(part.planes.start, part.planes.stop) % self.channels
+        return values[channel][:, None, None]
+
     def pieces(self, part: Part) -> list[tuple[int, slice, slice]]:
         """(batch item, its channels, their place among the part's planes)."""
         found, first = [], part.planes.start

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sccodec.codecs.tensor_design import Design, finite
+from sccodec.codecs.tensor_design import Design, Offsets, finite, scale_of
 from sccodec.codecs.tensor_grid import Grid, Part, Window
 from sccodec.codecs.tensor_settings import Settings
 from sccodec.container.layout import ABSENT, TileEntry
@@ -68,16 +68,19 @@ class Levels:
         self.tensor, self.grid, self.design, self.settings = tensor, grid, design, settings
         self._window = Window(grid, tensor.values)
         self._factors = design.factors()
+        self._offsets = None if design.offsets is None else design.offsets.values()
 
     def values(self, part: Part) -> np.ndarray:
         """(planes, rows, columns) float32 or float64, finite."""
         return finite(self._window.get(part), self.tensor, self.settings)
 
     def scaled(self, part: Part) -> np.ndarray:
-        """The same over the scales of their channels."""
+        """The same less the offsets of their channels, over their scales."""
         values = self.values(part)
+        if self._offsets is not None:
+            values = values - self.grid.of_channels(part, self._offsets).astype(values.dtype)
         if self._factors is not None:
-            values = values / self.plane_factors(part).astype(values.dtype)
+            values = values / self.grid.of_channels(part, self._factors).astype(values.dtype)
         return values
 
     def of(self, part: Part) -> list[np.ndarray]:
@@ -94,10 +97,6 @@ class Levels:
         some = planes[:, : round(self.design.share * planes.shape[1])]
         some[:] = coarser.levels.astype(values.dtype)[coarser.index(some)]
         return planes.reshape(values.shape)
-
-    def plane_factors(self, part: Part) -> np.ndarray:
-        channel = np.arange(part.planes.start, part.planes.stop) % self.grid.channels
-        return self._factors[channel][:, None, None]
 
 
 def code(
@@ -164,11 +163,14 @@ def restored(entry: TensorEntry) -> tuple[list[np.ndarray], list[np.ndarray]]:
 class Values:
     """Level numbers of one tensor back to its elements, in the type that it had."""
 
-    def __init__(
-        self, entry: TensorEntry, grid: Grid, factors: np.ndarray | None, *, store: bool = True
-    ):
+    def __init__(self, entry: TensorEntry, grid: Grid, *, store: bool = True):
         """Without `store` there is no array to put values into."""
-        self.entry, self.grid, self._factors = entry, grid, factors
+        self.entry, self.grid = entry, grid
+        self._factors = self._offsets = None
+        if entry.scales:
+            self._factors = scale_of(np.frombuffer(entry.scales, np.uint8))
+        if entry.offsets:
+            self._offsets = Offsets(entry.offset_unit, entry.offsets).values()
         self._levels, self.first = restored(entry)
         if store:
             bits = entry.kind == "bfloat16"
@@ -178,16 +180,21 @@ class Values:
     def of(self, part: Part, layer: int, numbers: np.ndarray) -> np.ndarray:
         """The values of level numbers (planes, rows, columns)."""
         levels, filter_ = self._levels[layer], self.entry.layers[layer].filter
-        channel = np.arange(part.planes.start, part.planes.stop) % self.grid.channels
         if filter_ is not None:
-            values = restore(filter_, levels, numbers)
-            if self._factors is not None:
-                values *= self._factors[channel][:, None, None]
-            return typed(values, self.entry.kind)
-        if self._factors is None:
+            values = self._in_channels(part, restore(filter_, levels, numbers))
+            return typed(np.clip(values, filter_.low, filter_.high), self.entry.kind)
+        if self._factors is None and self._offsets is None:
             return typed(levels, self.entry.kind)[numbers]
-        each = typed(self._factors[channel][:, None] * levels, self.entry.kind)
-        return each[np.arange(len(numbers))[:, None, None], numbers]
+        each = typed(self._in_channels(part, levels), self.entry.kind)
+        return each[np.arange(len(numbers))[:, None, None], 0, numbers]
+
+    def _in_channels(self, part: Part, values: np.ndarray) -> np.ndarray:
+        """Values of planes times their channels' scales, with their offsets."""
+        if self._factors is not None:
+            values = values * self.grid.of_channels(part, self._factors)
+        if self._offsets is not None:
+            values = values + self.grid.of_channels(part, self._offsets)
+        return values
 
     def put(self, part: Part, layer: int, numbers: np.ndarray) -> None:
         self._window.put(part, self.of(part, layer, numbers))

@@ -34,7 +34,10 @@ class Settings:
     clip: str | tuple[float, float] = "model"  # see CLIPS, or two numbers
     quantiser: str | None = None  # see QUANTISERS; None: dead-zone for rate and max_bytes
     coder: str = "context"  # or "unary", the papers' binarisation: slower and longer
-    filter: bool | None = None  # for rate and max_bytes: move values by their neighbours if it pays
+    # For rate and max_bytes: count each channel from its mean, and move values by their
+    # neighbours; None: if it pays.
+    offsets: bool | None = None
+    filter: bool | None = None
     slope: float | None = None  # of the rectifier below 0; None: 0 or 0.1, as the values say
     channel_axis: int | str | None = AUTO
     tile: int = TILE  # elements, a multiple of 64
@@ -62,8 +65,9 @@ class Settings:
                 raise BadRequest(
                     f"{name} {getattr(self, name)!r}, known are {', '.join(filter(None, known))}"
                 )
-        if self.filter and not self.sized:
-            raise BadRequest("filters need a rate or max_bytes")
+        for name in ("offsets", "filter"):
+            if getattr(self, name) and not self.sized:
+                raise BadRequest(f"{name} needs a rate or max_bytes")
         if self.quantiser == "dead-zone" and not self.sized:
             raise BadRequest("quantisers with a dead zone need a rate or max_bytes")
         self._check_levels()

@@ -25,6 +25,7 @@ KINDS = ("float32", "float16", "float64", "bfloat16", "int8")
 CODERS = ("context", "unary")
 MOST_AXES = 32
 NO_CHANNELS = 255
+SHIFTED = 128  # added to the coder: channels have offsets
 # Bits of a quantiser's form: limits only; float64 in place of float32; with a filter.
 UNIFORM, WIDE, FILTERED = 1, 2, 4
 MOST_LEVELS = 1 << 24  # of all quantisers of a file: a decoder makes a table of each
@@ -52,7 +53,7 @@ class LevelFilter:
 
     unit: int  # levels are seen in units of 2^unit, counted from the first level
     shift: int  # of the taps: they are in units of 2^-shift
-    low: float  # values are clamped to low..high
+    low: float  # elements are clamped to low..high
     high: float
     taps: tuple[tuple[int, int, int, int], ...]  # for each level: constant, beside, corner, mean
 
@@ -80,6 +81,8 @@ class TensorEntry:
     children: tuple[tuple[int, ...], ...]  # for each layer but the last: cells below each level
     scales: bytes = b""  # one for each channel, or none
     coder: str = "context"
+    offset_unit: int = 0  # offsets are in units of 2^this
+    offsets: tuple[int, ...] = ()  # one for each channel, or none
 
     @property
     def elements(self) -> int:
@@ -97,7 +100,7 @@ def pack(tensors: Sequence[TensorEntry]) -> bytes:
         values = {
             "name": tensor.name,
             "kind": KINDS.index(tensor.kind),
-            "coder": CODERS.index(tensor.coder),
+            "coder": CODERS.index(tensor.coder) + SHIFTED * bool(tensor.offsets),
             "axes": len(tensor.shape),
             "channel_axis": axis,
             "scales": len(tensor.scales),
@@ -106,6 +109,9 @@ def pack(tensors: Sequence[TensorEntry]) -> bytes:
         parts.append(TENSOR.pack(values))
         parts.append(struct.pack(f"<{len(tensor.shape)}Q", *tensor.shape))
         parts.append(tensor.scales)
+        if tensor.offsets:
+            numbers = (tensor.offset_unit, *tensor.offsets)
+            parts.append(struct.pack(f"<{len(numbers)}b", *numbers))
         for layer in tensor.layers:
             form = UNIFORM * layer.uniform | WIDE * layer.wide
             form |= FILTERED * (layer.filter is not None)
@@ -164,6 +170,7 @@ def _unpack_tensor(raw: bytes, at: int) -> tuple[TensorEntry, int]:
     values, at = TENSOR.unpack(raw, at)
     name = values["name"]
     where = f"{CHUNK}: tensor {name!r}"
+    shifted, values["coder"] = divmod(values["coder"], SHIFTED)
     for field, known in (("kind", KINDS), ("coder", CODERS)):
         if values[field] >= len(known):
             raise Unsupported(f"{where}: {field} {values[field]} is not known")
@@ -179,6 +186,12 @@ def _unpack_tensor(raw: bytes, at: int) -> tuple[TensorEntry, int]:
     if len(scales) != values["scales"]:
         raise Damaged(f"{CHUNK} ends inside {name!r}")
     at += len(scales)
+    offset_unit, offsets = 0, ()
+    if shifted:
+        if axis is None or not shape[axis]:
+            raise Damaged(f"{where}: offsets of channels that it has not")
+        (offset_unit,), at = _numbers(raw, at, "b", 1)
+        offsets, at = _numbers(raw, at, "b", shape[axis])
     layers = []
     for _ in range(values["layers"]):
         layer, at = _unpack_grading(raw, at, where)
@@ -198,6 +211,8 @@ def _unpack_tensor(raw: bytes, at: int) -> tuple[TensorEntry, int]:
         children=tuple(children),
         scales=scales,
         coder=CODERS[values["coder"]],
+        offset_unit=offset_unit,
+        offsets=offsets,
     )
     return entry, at
 

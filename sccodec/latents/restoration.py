@@ -22,7 +22,7 @@ FEW = 24  # elements of a level below which it gets no taps
 
 
 def restore(filter_: LevelFilter, levels: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """Level numbers (P, H, W) of levels (N,) float64 -> values (P, H, W) float64.
+    """Level numbers (P, H, W) of levels (N,) float64 -> values (P, H, W) float64, not clamped.
 
     Sums of taps times neighbours are whole numbers below 2^24, so float32 holds them exactly.
     """
@@ -34,7 +34,7 @@ def restore(filter_: LevelFilter, levels: np.ndarray, numbers: np.ndarray) -> np
     for tap, known in zip(taps, around, strict=True):
         moved += tap[numbers] * known
     moved = np.ldexp(moved.astype(np.float64), filter_.unit - filter_.shift)
-    return np.clip(levels[numbers] + moved, filter_.low, filter_.high)
+    return levels[numbers] + moved
 
 
 def unit_of(levels: np.ndarray) -> int:

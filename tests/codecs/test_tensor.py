@@ -279,7 +279,7 @@ def test_calibrated_layers_are_those_of_the_calibration():
 def test_filters_lower_the_error_at_the_same_rate(sided, layers, share):
     values = features((48, 28, 28), sided=sided)
     plain, moved = (
-        tensor.encode(values, Settings(rate=0.7, layers=layers, filter=how))
+        tensor.encode(values, Settings(rate=0.7, layers=layers, filter=how, offsets=False))
         for how in (False, None)
     )
     for data in (plain, moved):
@@ -288,6 +288,22 @@ def test_filters_lower_the_error_at_the_same_rate(sided, layers, share):
     assert decoded(moved).min() >= values.min()
     assert decoded(moved).max() <= values.max()
     assert len(np.unique(decoded(plain))) < 40 < len(np.unique(decoded(moved)))
+
+
+def test_channels_far_from_zero_are_counted_from_their_means():
+    values = features((32, 28, 28), sided=True)
+    values += 9 * np.random.default_rng(2).random((32, 1, 1), np.float32)
+    plain, shifted = (
+        tensor.encode(values, Settings(rate=0.7, offsets=how)) for how in (False, None)
+    )
+    assert 8 * len(shifted) / values.size == pytest.approx(0.7, rel=0.02)
+    assert mse(values, decoded(shifted)) < 0.8 * mse(values, decoded(plain))
+    (entry,) = tensor.open_tensors(from_bytes(shifted))
+    offsets = np.array(entry.offsets) * 2.0**entry.offset_unit
+    np.testing.assert_allclose(offsets, values.mean((1, 2)), atol=0.1)
+    rectified = features((32, 28, 28))
+    (entry,) = tensor.open_tensors(from_bytes(tensor.encode(rectified, Settings(rate=0.7))))
+    assert entry.offsets == ()
 
 
 def test_a_filter_that_does_not_pay_is_left_out():
@@ -303,7 +319,7 @@ def test_levels_and_bounds_are_never_filtered(how):
     reader = from_bytes(tensor.encode(values, Settings(**how)))
     (entry,) = tensor.open_tensors(reader)
     assert entry.layers[0].filter is None
-    with pytest.raises(BadRequest, match="filters need a rate"):
+    with pytest.raises(BadRequest, match="filter needs a rate"):
         Settings(filter=True, **how)
 
 

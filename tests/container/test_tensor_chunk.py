@@ -23,6 +23,8 @@ PLAIN = TensorEntry(
 
 FILTERED = replace(
     PLAIN,
+    offset_unit=-3,
+    offsets=(1, -128, 127, 0),
     layers=(
         PLAIN.layers[0],
         replace(
@@ -46,7 +48,7 @@ def test_entries_come_back(name, kind, shape, coder):
     assert unpack(pack([entry, other])) == (entry, other)
 
 
-def test_filters_come_back():
+def test_filters_and_offsets_come_back():
     assert unpack(pack([FILTERED])) == (FILTERED,)
 
 
@@ -102,6 +104,14 @@ def test_any_bytes_are_refused_or_mean_something(raw):
 def test_contradictions_are_damage(change, error):
     with pytest.raises(error, match="TENS"):
         unpack(pack([replace(PLAIN, **change)]))
+
+
+def test_offsets_belong_to_channels():
+    with pytest.raises(Damaged, match="offsets"):
+        unpack(pack([replace(FILTERED, channel_axis=None, scales=b"")]))
+    empty = replace(FILTERED, shape=(0, 5, 6), scales=b"")
+    with pytest.raises(Damaged, match="offsets"):
+        unpack(pack([empty]))
 
 
 def test_names_are_unique_and_bytes_are_counted():

@@ -39,7 +39,6 @@ def test_a_filter_fitted_to_planes_restores_others_like_them():
     restored = restoration.restore(found, LEVELS, numbers)
     before = np.square(LEVELS[numbers] - other).mean()
     assert np.square(restored - other).mean() < 0.93 * before
-    assert restored.min() >= 0
 
 
 def test_the_error_that_a_fit_tells_is_the_error_of_its_filter():
@@ -53,15 +52,13 @@ def test_the_error_that_a_fit_tells_is_the_error_of_its_filter():
     assert error[0] / error[1] == pytest.approx(share, rel=1e-9)
 
 
-def test_the_largest_sums_are_exact_and_clamped():
+def test_the_largest_sums_are_exact():
     taps = ((2**15 - 1, 127, 127, 127),) * 2
     levels = np.array([0.0, float(MOST_SEEN)])
     filter_ = LevelFilter(0, MOST_SHIFT, -1e9, 1e9, taps)
     numbers = np.ones((1, 5, 5), np.uint8)
     wanted = MOST_SEEN + 2**15 - 1 + 9 * 127 * MOST_SEEN / 2**MOST_SHIFT
     assert (restoration.restore(filter_, levels, numbers) == wanted).all()
-    clamped = LevelFilter(0, MOST_SHIFT, 1.0, 7.0, taps)
-    assert (restoration.restore(clamped, levels, numbers) == 7).all()
 
 
 def test_white_noise_gives_nothing_to_filter():
