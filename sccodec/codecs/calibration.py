@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from sccodec.codecs import tensor_design as designs
-from sccodec.codecs.tensor_design import Design, Offsets, Statistics
+from sccodec.codecs.tensor_design import Design, Statistics
 from sccodec.codecs.tensor_filters import open_ended
 from sccodec.codecs.tensor_grid import Grid
 from sccodec.codecs.tensor_payloads import gradings
@@ -44,10 +44,10 @@ class Calibration:
                 f"the calibration has nothing for a tensor {tensor.name!r}, "
                 f"only for {', '.join(sorted(self.designs))}"
             )
-        own = len(found.scales) or (len(found.offsets.codes) if found.offsets else 0)
-        if own not in (0, grid.channels):
+        if found.scales and len(found.scales) != grid.channels:
             raise BadRequest(
-                f"tensor {tensor.name!r} has {grid.channels} channels, its calibration {own}"
+                f"tensor {tensor.name!r} has {grid.channels} channels, "
+                f"its calibration {len(found.scales)}"
             )
         return replace(found, channel_axis=grid.channel_axis)
 
@@ -75,12 +75,16 @@ def calibrate(groups: Iterable[Sequence[Tensor]], settings: Settings) -> Calibra
     """Fits one design for each name over tensors of several files.
 
     settings: levels, or a rate, which then is that of the first file's tensors: their coded size
-    tells how much contexts save. Raises BadRequest as `encode` does.
+    tells how much contexts save. There are no offsets, which are those of one tensor's channels.
+    Raises BadRequest as `encode` does.
     """
     from sccodec.codecs.tensor import design_for
 
     if settings.max_bytes is not None or settings.max_abs_error is not None:
         raise BadRequest("a calibration is fitted for levels or a rate")
+    if settings.offsets:
+        raise BadRequest("offsets are those of one tensor, so a calibration has none")
+    settings = replace(settings, offsets=False)
     stats: dict[str, Statistics] = {}
     firsts: dict[str, Tensor] = {}
     for group in groups:
@@ -114,7 +118,6 @@ def _plain(design: Design) -> dict:
         ],
         "first": [first.tolist() for first in embedded.first],
         "scales": list(design.scales),
-        "offsets": design.offsets and asdict(design.offsets),
         "filters": [one and asdict(one) for one in design.filters],
     }
 
@@ -140,20 +143,9 @@ def _design(entry: dict) -> Design:
     if filters and len(filters) != len(quantisers):
         raise ValueError(f"{len(filters)} filters for {len(quantisers)} quantisers")
     embedded = Embedded(tuple(quantisers), tuple(first))
-    offsets = entry.get("offsets")
-    if offsets:
-        offsets = Offsets(offsets["unit"], tuple(offsets["codes"]))
-    design = Design(embedded, None, bytes(entry["scales"]), offsets, filters=filters)
+    design = Design(embedded, None, bytes(entry["scales"]), filters=filters)
     # A file with this design must be one that decoders read.
     alone = TensorEntry("", "float32", (), None, gradings(design), embedded.children)
-    if offsets:
-        alone = replace(
-            alone,
-            shape=(len(offsets.codes),),
-            channel_axis=0,
-            offset_unit=offsets.unit,
-            offsets=offsets.codes,
-        )
     tensors.unpack(tensors.pack([alone]))
     return design
 

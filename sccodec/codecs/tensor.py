@@ -193,7 +193,7 @@ def design_for(
     limits, offsets = filters.limits_of(stats), None
     if designs.may_shift(grid, settings, wanted):
         stats, offsets = _shifted(tensor, stats, grid, settings, wanted, size)
-    filtering = settings.filter
+    filtering = settings.filter if limits else False
 
     def bits_of(design: Design) -> float:
         nonlocal filtering
@@ -225,6 +225,8 @@ def _shifted(tensor: Tensor, stats, grid: Grid, settings: Settings, wanted: floa
     if offsets is None:
         return stats, None
     moved = designs.gather(tensor, settings, offsets=offsets)
+    if moved.constant:
+        return stats, None
 
     def error(of: designs.Statistics, less: Offsets | None) -> float:
         """What it would be at `wanted`, from one encoding, as sizes follow entropies."""
@@ -232,7 +234,7 @@ def _shifted(tensor: Tensor, stats, grid: Grid, settings: Settings, wanted: floa
         bits = 8 * size(replace(zones.at(wanted), offsets=less)) / tensor.values.size
         return zones.error(wanted * wanted / bits)
 
-    if settings.offsets or (not moved.constant and error(moved, offsets) < error(stats, None)):
+    if settings.offsets or error(moved, offsets) < error(stats, None):
         return moved, offsets
     return stats, None
 

@@ -77,12 +77,14 @@ def _sample(levels: Levels, grid: Grid) -> tuple[list[list[np.ndarray]], list[np
     return numbers, values
 
 
-def limits_of(stats: Statistics) -> tuple[float, float]:
-    """Of elements with these statistics, as float32 has them: no element lies outside."""
+def limits_of(stats: Statistics) -> tuple[float, float] | None:
+    """Of elements with these statistics, as float32 has them, none outside; None if it cannot."""
+    if max(-stats.low, stats.high) > MOST:
+        return None
     low, high = np.float32(stats.low), np.float32(stats.high)
-    low = np.nextafter(low, np.float32(-np.inf)) if low > stats.low else low
-    high = np.nextafter(high, np.float32(np.inf)) if high < stats.high else high
-    return max(float(low), -MOST), min(float(high), MOST)
+    low = np.nextafter(low, np.float32(-MOST)) if low > stats.low else low
+    high = np.nextafter(high, np.float32(MOST)) if high < stats.high else high
+    return float(low), float(high)
 
 
 def open_ended(low: float) -> tuple[float, float]:

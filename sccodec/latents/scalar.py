@@ -60,8 +60,13 @@ class Quantiser:
         return len(self.levels)
 
     def in_single(self) -> Quantiser:
-        """The same with levels that float32 holds, so that they are the ones that a file has."""
-        return Quantiser(self.levels.astype(np.float32).astype(np.float64), self.thresholds)
+        """The same with levels that float32 holds, so that they are the ones that a file has.
+
+        Levels too large for it stay as they are.
+        """
+        with np.errstate(over="ignore"):
+            levels = self.levels.astype(np.float32).astype(np.float64)
+        return Quantiser(levels, self.thresholds) if np.isfinite(levels).all() else self
 
     @property
     def edges(self) -> np.ndarray:

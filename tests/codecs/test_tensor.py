@@ -306,6 +306,21 @@ def test_channels_far_from_zero_are_counted_from_their_means():
     assert entry.offsets == ()
 
 
+def test_values_that_float32_cannot_hold_have_no_filter():
+    values = features((16, 20, 20)).astype(np.float64) * 1e39
+    again = decoded(tensor.encode(values, Settings(rate=1.5, filter=True)))
+    assert again.max() == pytest.approx(values.max(), rel=0.2)
+    assert mse(values / 1e39, again / 1e39) < 0.2 * (values / 1e39).var()
+
+
+def test_channels_that_hold_one_value_each_need_no_offsets():
+    values = np.repeat(np.arange(4.0, dtype=np.float32), 900).reshape(4, 30, 30)
+    files = [
+        tensor.encode(values, Settings(max_bytes=400, offsets=offsets)) for offsets in (False, True)
+    ]
+    assert files[0] == files[1]
+
+
 def test_a_filter_that_does_not_pay_is_left_out():
     noise = np.random.default_rng(1).normal(size=(16, 20, 20)).astype(np.float32)
     wanted = tensor.encode(noise, Settings(rate=0.9, filter=False))
@@ -412,6 +427,8 @@ def test_a_calibration_serves_a_stream(tmp_path):
         assert mse(values, decoded(data)) < 0.25 * values.var()
     with pytest.raises(BadRequest, match="exclude each other"):
         Settings(calibration=again, rate=1)
+    with pytest.raises(BadRequest, match="a calibration has none"):
+        calibrate([[from_array(stream[0])]], Settings(rate=0.9, offsets=True))
 
 
 @pytest.mark.parametrize(
