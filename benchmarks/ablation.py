@@ -32,20 +32,11 @@ def laplace(log2_ratio: torch.Tensor, _step) -> torch.Tensor:
     return 0.5 / torch.tanh(1 / (2 * b)) - b
 
 
-def no_offset(log2_ratio: torch.Tensor, _step) -> torch.Tensor:
-    return torch.zeros_like(log2_ratio)
-
-
-def fixed_hyper_step(log2_step: torch.Tensor) -> torch.Tensor:
-    """A hyper-latent step of 1 at every rate."""
-    return torch.zeros_like(log2_step)
-
-
-VARIANTS = {
+VARIANTS = {  # what becomes another attribute of the model's quantiser
     "as trained": {},
-    "no reconstruction offset": {"offset": no_offset},
+    "no reconstruction offset": {"offsets": False},
     "closed-form offset (Laplace)": {"offset": laplace},
-    "hyper-latent step 1": {"hyper_log2_step": fixed_hyper_step},
+    "hyper-latent step 1": {"hyper_steps": False},
 }
 
 
@@ -57,9 +48,7 @@ def curve(model: PictureModel, crops: data.Crops, count: int) -> list[tuple[floa
         log2_step = torch.full((1, 1, 1, 1), math.log2(step))
         found = []
         for n in range(min(count, len(crops))):
-            sides = [side // 64 * 64 for side in crops[n].shape[:2]]
-            x = torch.from_numpy(np.array(crops[n][: sides[0], : sides[1]]))
-            x = x.permute(2, 0, 1)[None].float() - 128
+            x = crops.centred(n)
             coded = model(x, log2_step, log2_step)
             coded.full.clamp_(-128, 127)
             terms = rate_distortion(x, coded, log2_step, 0.0)
@@ -79,8 +68,8 @@ def main() -> None:
     curves = {}
     for name, parts in VARIANTS.items():
         model = load(options.model / "weights.npz")[0].eval()
-        for part, function in parts.items():
-            setattr(model.entropy.quantiser, part, function)
+        for part, other in parts.items():
+            setattr(model.entropy.quantiser, part, other)
         curves[name] = curve(model, crops, options.count)
     rows = [
         [name, f"{bd_rate(curves['as trained'], points).percent:+.2f} %"]

@@ -209,6 +209,7 @@ def section(place: dict, rows: list[dict]) -> list[str]:
         "",
     ]
     heads = ["coder", "bits/element", "bytes", f"{measure} %", "loss", "agreement %"]
+    heads.append("feature error")
     cells = []
     for row in sorted((r for r in rows if r is not place), key=lambda r: (r["rate"], order(r))):
         loss = 100 * (place["accuracy"] - row["accuracy"])
@@ -223,7 +224,7 @@ def section(place: dict, rows: list[dict]) -> list[str]:
                 f"{row['feature error']:.4f}",
             ]
         )
-    return [*lines, markdown.table([*heads, "feature error"], cells), ""]
+    return [*lines, markdown.table(heads, cells), ""]
 
 
 def order(row: dict) -> int:

@@ -42,8 +42,8 @@ def tens(raw):
         name = bytes(source.take("B", length)).decode()
         kind, coder, axes, channel_axis = source.take("B", 4)
         scales, layers = source.one("I"), source.one("B")
-        tensor = {"name": name, "kind": kind, "coder": coder, "layers": [], "filters": []}
-        tensor["coder"], tensor["offsets"] = coder % 128, []
+        tensor = {"name": name, "kind": kind, "coder": coder % 128, "offsets": []}
+        tensor |= {"layers": [], "filters": []}
         tensor["channel_axis"] = None if channel_axis == 255 else channel_axis
         tensor["shape"] = source.take("Q", axes)
         tensor["scales"] = source.take("B", scales)

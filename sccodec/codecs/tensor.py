@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
@@ -218,7 +218,14 @@ def design_for(
     return design
 
 
-def _shifted(tensor: Tensor, stats, grid: Grid, settings: Settings, wanted: float, size):
+def _shifted(
+    tensor: Tensor,
+    stats: designs.Statistics,
+    grid: Grid,
+    settings: Settings,
+    wanted: float,
+    size: Callable[[Design], int],
+) -> tuple[designs.Statistics, Offsets | None]:
     """Statistics and offsets: those of the channels' means if they lower the error at `wanted`
     bits per element, else the statistics as they are, and None."""
     offsets = designs.channel_offsets(tensor, settings)

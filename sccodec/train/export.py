@@ -192,10 +192,7 @@ def rounding_cost(
         log2_step = torch.full((1, 1, 1, 1), (index - 256) / 32)
         totals = np.zeros(2)
         for n in range(min(count, len(crops))):
-            picture = crops[n]
-            sides = [side // 64 * 64 for side in picture.shape[:2]]
-            x = torch.from_numpy(np.array(picture[: sides[0], : sides[1]])).permute(2, 0, 1)
-            y_base, y, z_base, z = model.analyse(x[None].float() - 128)
+            y_base, y, z_base, z = model.analyse(crops.centred(n))
             base_bits, _, seen = entropy.layer(entropy.base, y_base, z_base, None, log2_step)
             bits, _, _ = entropy.layer(entropy.enhancement, y, z, seen, log2_step)
             totals[0] += (base_bits + bits).item()

@@ -214,10 +214,7 @@ class Run:
         for step in self.recipe.validate_at:
             sums = []
             for n in range(count):
-                picture = self.held_out[n]
-                sides = [side // 64 * 64 for side in picture.shape[:2]]
-                x = torch.from_numpy(np.array(picture[: sides[0], : sides[1]])).to(self.device)
-                x = x.permute(2, 0, 1)[None].float() - 128
+                x = self.held_out.centred(n).to(self.device)
                 log2_step = torch.full((1, 1, 1, 1), math.log2(step), device=self.device)
                 coded = self.average(x, log2_step, log2_step)
                 coded.full.clamp_(-128, 127), coded.base.clamp_(-128, 127)

@@ -94,15 +94,13 @@ def start(model: PictureModel, crops: Crops, pictures: int = 600) -> None:
     moments = {LOW: torch.zeros(LOW, LOW).double(), HIGH: torch.zeros(HIGH, HIGH).double()}
     band_power, blocks = torch.zeros(LOW).double(), 0
     for n in np.linspace(0, len(crops) - 1, min(pictures, len(crops))).astype(int):
-        picture = crops[n]
-        height, width = (side // 16 * 16 for side in picture.shape[:2])
-        x = torch.from_numpy(np.array(picture[:height, :width])).permute(2, 0, 1)[None].float()
-        bands = wavelet.forward(model.lap(x - 128), kernel)
+        x = crops.centred(n, 16)
+        bands = wavelet.forward(model.lap(x), kernel)
         band_power += bands.double().pow(2).sum((0, 2, 3)) / 16
         for part, count in ((bands[:, :3], LOW), (bands[:, 3:], HIGH)):
             rows = torch.pixel_unshuffle(part, 4)[0].reshape(count, -1).double()
             moments[count] += rows @ rows.T
-        blocks += (height // 16) * (width // 16)
+        blocks += (x.shape[2] // 16) * (x.shape[3] // 16)
     shape = model.shape
     bases, stds = {}, {}
     for count, kept in ((LOW, shape.base), (HIGH, shape.enhancement)):
