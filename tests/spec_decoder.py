@@ -162,6 +162,38 @@ def decode_layer(arrays, tables, payload, h, w, s, lower):
     return checksum, seen, latent.astype(np.float32)
 
 
+# -- layers.md: the finish -----------------------------------------------------------------
+
+
+def correction(payload, bends):
+    """(mix, straight), or None for one of no bytes; and the rest of the payload."""
+    end = 1 + payload[0]
+    if end == 1:
+        return None, payload[1:]
+    bits = iter("".join(f"{byte:08b}" for byte in payload[1:end]))
+
+    def number(count):
+        return int("".join(next(bits) for _ in range(count)) or "0", 2)
+
+    plans = [(number(4), number(3)), (number(4), number(3))]
+    groups = []
+    for (unit, rice), count in zip(plans, (3 * bends, 72), strict=True):
+        groups.append([])
+        for _ in range(count):
+            ones = 0
+            while next(bits) == "1":
+                ones += 1
+            v = ones * 2**rice + number(rice)
+            groups[-1].append((-(v + 1) // 2 if v % 2 else v // 2) / 2**unit)
+    assert "1" not in "".join(bits)
+    straight = np.array(groups[1]).reshape(3, 3, 8)
+    nine = np.concatenate(
+        [straight[..., :4], -straight.sum(2, keepdims=True), straight[..., 4:]], 2
+    )
+    mix = np.array(groups[0]).reshape(3, bends, 1, 1)
+    return (mix, nine.reshape(3, 3, 3, 3)), payload[end:]
+
+
 class Model:
     """`model.json` and `prior.npz` as formats/layers.md describes them."""
 
@@ -182,5 +214,7 @@ class Model:
         for n, payload in enumerate(payloads):
             needs = self.layers[n]["needs"]
             lower = np.concatenate([done[i][1] for i in needs]) if needs else None
+            if "finish" in self.layers[n]:
+                payload = correction(payload, self.layers[n]["bends"])[1]
             done.append(decode_layer(self.arrays[n], self.tables, payload, h, w, steps[n], lower))
         return done

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tile_checks import decode_tile, tile_by_tile
+from tile_checks import decode_tile, tile_by_tile, words
 
 import sccodec
 from sccodec.codecs import image
@@ -73,7 +73,7 @@ def test_the_same_symbols_give_the_same_bytes(tiny_model):
         models = coder.Models(tiny_model.tables, plain=plain)
         for tile in range(reader.header.layer(0).tiles):
             for n, met, _ in decode_tile(reader, tiny_model, tile, models):
-                assert coder.encode(models, met) == reader.payload(n, tile)
+                assert coder.encode(models, met) == words(reader, tiny_model, n, tile)
 
 
 def test_a_machine_without_constriction_writes_the_same_bytes_and_reads_them(tmp_path):

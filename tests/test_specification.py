@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import MODELS, picture
-from spec_decoder import Model
+from spec_decoder import Model, correction
 from tile_checks import decode_tile
 
 from sccodec.codecs import image
 from sccodec.container import from_bytes
+from sccodec.latents.corrections import unpack
 from sccodec.media.image import from_array
 
 ROOT = Path(__file__).parents[1]
@@ -53,6 +54,22 @@ def test_it_reads_escapes_and_coarse_steps_too(outsider, tiny_model):
         data = image.encode(from_array(array), image.Settings(step=step), tiny_model)
         largest = assert_decodes_alike(outsider, tiny_model, data, 0, 4, 8)
         assert (largest > reach) == escapes
+
+
+def test_corrections_are_read_as_specified(tiny_model):
+    reader, bends, met = from_bytes(GOLDEN), tiny_model.layers[1].bends, 0
+    for tile in range(reader.header.layer(1).tiles):
+        payload = reader.payload(1, tile)
+        wanted, rest = correction(payload, bends)
+        found, behind = unpack(payload, bends)
+        assert behind == rest
+        if wanted is None:
+            assert found is None
+            continue
+        met += 1
+        np.testing.assert_array_equal(found.mix, wanted[0][:, :, 0, 0])
+        np.testing.assert_allclose(found.kernel, wanted[1], atol=1e-6)
+    assert met, "no tile of the golden file has a correction"
 
 
 def documented():

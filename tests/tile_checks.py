@@ -7,6 +7,7 @@ import numpy as np
 from sccodec.codecs.tiles import Grid
 from sccodec.container import from_bytes
 from sccodec.entropy import coder
+from sccodec.latents.corrections import unpack
 from sccodec.profiles.registry import find
 
 
@@ -18,7 +19,7 @@ def decode_tile(reader, model, tile, models):
     for n, prior in enumerate(model.priors):
         step = header.layer(n).step + reader.tiles[n][tile].step_offset
         lower = np.concatenate([seen[i] for i in model.layers[n].needs]) if n else None
-        decoder = coder.Decoder(models, reader.payload(n, tile))
+        decoder = coder.Decoder(models, words(reader, model, n, tile))
         rounds, met = prior.rounds(box.height, box.width, step, lower), []
         ask = next(rounds)
         while True:
@@ -31,6 +32,12 @@ def decode_tile(reader, model, tile, models):
         decoder.finish()
         seen.append(coded.seen)
         yield n, met, coded
+
+
+def words(reader, model, layer, tile):
+    """A payload without the correction in front of it."""
+    payload, plan = reader.payload(layer, tile), model.layers[layer]
+    return unpack(payload, plan.bends)[1] if plan.finish else payload
 
 
 def tile_by_tile(data, order=None, plain=False):

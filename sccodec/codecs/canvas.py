@@ -9,7 +9,9 @@ import numpy as np
 from sccodec.codecs.tiles import Box
 from sccodec.media.image import Picture
 from sccodec.profiles.registry import Model
-from sccodec.transform.graphs import ABSENT, LATENT, Span, step_plane, synthesise
+from sccodec.transform.finish import Correction, Piece, See
+from sccodec.transform.graphs import ABSENT, LATENT, Span, step_plane
+from sccodec.transform.synthesis import synthesise
 
 
 def canvas(picture: Picture, rows: Span, columns: Span) -> np.ndarray:
@@ -38,9 +40,17 @@ class Latents:
         self.first = np.cumsum([0, *(plan.latents for plan in model.layers)])
         self.values = np.zeros((int(self.first[-1]), *shape), np.float32)
         self.planes = np.full((len(model.layers), *shape), ABSENT, np.float32)
+        self.pieces: list[list[Piece]] = [[] for _ in model.layers]
 
-    def put(self, layer: int, box: Box, latent: np.ndarray, step: int) -> None:
-        """The latents of one (layer, tile), as far as they lie in the window."""
+    def put(
+        self,
+        layer: int,
+        box: Box,
+        latent: np.ndarray,
+        step: int,
+        correction: Correction | None = None,
+    ) -> None:
+        """One (layer, tile), as far as it lies in the window."""
         part = box.grown(0, self.window)
         rows = slice(part.top - self.window.top, part.bottom - self.window.top)
         columns = slice(part.left - self.window.left, part.right - self.window.left)
@@ -50,6 +60,8 @@ class Latents:
             part.left - box.left : part.right - box.left,
         ]
         self.planes[layer, rows, columns] = step_plane((step - 256) / 32)
+        place = (columns.start, rows.start, columns.stop, rows.stop)
+        self.pieces[layer].append((place, correction))
 
     def pixels(self, layer: int, box: Box, like: Picture, jobs: int = 1) -> np.ndarray:
         """Pixels of `box` from all layers up to `layer`: (H, W, C) in the type of `like`."""
@@ -68,8 +80,12 @@ class Latents:
         like: Picture,
         put: Callable[[slice, slice, np.ndarray], None],
         jobs: int = 1,
+        see: See | None = None,
     ) -> None:
-        """put(rows and columns of `box`, samples (h, w, C)) piece by piece, on `jobs` threads."""
+        """put(rows and columns of `box`, samples (h, w, C)) piece by piece, on `jobs` threads.
+
+        `see` is told, in latents of the window, what the finish does.
+        """
         inner = Box(
             box.left // LATENT - self.window.left,
             box.top // LATENT - self.window.top,
@@ -95,6 +111,8 @@ class Latents:
             (inner.left, inner.top, inner.right, inner.bottom),
             cut,
             jobs,
+            pieces=self.pieces,
+            see=see,
         )
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from sccodec.codecs.canvas import Latents, canvas
-from sccodec.codecs.payloads import TileCoder, Unusable, decode_tiles, layer_chain
+from sccodec.codecs.finishing import correct
+from sccodec.codecs.payloads import Coded, TileCoder, Unusable, decode_tiles, layer_chain
 from sccodec.codecs.tiles import Box, Grid, choose_tile, region, up_to
 from sccodec.container import layer_selection, layout, metadata, writer
 from sccodec.container.reader import Reader
@@ -25,6 +26,7 @@ from sccodec.transform.graphs import HYPER, LATENT, analyse
 
 DEFAULT_QUALITY = 50.0
 DEFAULT_EFFORT = 5
+TRIES = 5  # steps that are coded to meet a size
 
 
 @dataclass(frozen=True)
@@ -102,9 +104,9 @@ def encode(
     )
     offsets, skipped = _interest(settings.interest, grid)
     coder = TileCoder(model, grid, latents, offsets, skipped, settings.effort or DEFAULT_EFFORT)
-    step = _choose_step(coder, overhead, settings, picture)
+    step, coded = _meet(coder, overhead, settings, picture, progress)
     while True:
-        data = _write(frame, coder, step, settings.jobs, picture, progress, limits)
+        data = _write(frame, coder, coded, step, settings.jobs, picture, limits)
         if settings.max_bytes is None or len(data) <= settings.max_bytes:
             return data
         if step >= coder.range[1]:
@@ -113,6 +115,7 @@ def encode(
                 hint="extract --max-bytes drops whole layers, or scale the picture down",
             )
         step += 1
+        coded = _code(coder, step, picture, settings.jobs, progress)
 
 
 def _interest(interest: Interest | None, grid: Grid) -> tuple[list[int], set[int]]:
@@ -180,32 +183,83 @@ def _choose_step(coder: TileCoder, overhead: int, settings: Settings, picture: P
 
     if settings.max_bytes is not None:
         return smallest_step_within(size, settings.max_bytes, low, high)
-    target = settings.rate * picture.width * picture.height / 8
-    step = nearest_step(size, target, low, high)
-    if step in (low, high) and abs(size(step) / target - 1) > 0.02:
-        pixels = picture.width * picture.height
+    return nearest_step(size, settings.rate * picture.width * picture.height / 8, low, high)
+
+
+def _meet(
+    coder: TileCoder, overhead: int, settings: Settings, picture: Picture, progress
+) -> tuple[int, Coded]:
+    """The step that meets the settings, and everything coded with it.
+
+    What corrections take is known only once they are there, so a wanted size may take a second
+    or third try.
+    """
+    step = _choose_step(coder, overhead, settings, picture)
+    coded = _code(coder, step, picture, settings.jobs, progress)
+    if not (settings.rate or settings.max_bytes):
+        return step, coded
+    tried = {step: coded}
+    fronts = _fronts(coder, coded)
+    while len(tried) < TRIES:
+        again = _choose_step(coder, overhead + fronts, settings, picture)
+        if again in tried:
+            break
+        step = again
+        tried[step] = _code(coder, step, picture, settings.jobs, progress)
+        fronts = (fronts + _fronts(coder, tried[step])) // 2  # halved, so as not to swing
+    if settings.rate:
+        step = _nearest(coder, overhead, settings, picture, tried)
+    return step, tried[step]
+
+
+def _nearest(coder, overhead: int, settings: Settings, picture: Picture, tried) -> int:
+    """The step among those tried that comes nearest to the rate; BadRequest if that is far."""
+    pixels, (low, high) = picture.width * picture.height, coder.range
+
+    def rate(step: int, coded: Coded) -> float:
+        size = overhead + _fronts(coder, coded) + coder.bits(step, settings.jobs) / 8
+        return 8 * size / pixels
+
+    rates = {step: rate(step, coded) for step, coded in tried.items()}
+    step = min(rates, key=lambda s: abs(rates[s] - settings.rate))
+    if step in (low, high) and abs(rates[step] / settings.rate - 1) > 0.02:
+        worst, best = rates.get(high, rate(high, [])), rates.get(low, rate(low, []))
         raise BadRequest(
             f"{settings.rate} bits per pixel are out of reach for this picture and model: "
-            f"{8 * size(high) / pixels:.3f} to {8 * size(low) / pixels:.3f}"
+            f"{worst:.3f} to {best:.3f}"
         )
     return step
 
 
-def _write(frame, coder: TileCoder, step: int, jobs: int, picture, progress, limits) -> bytes:
-    header, chunks = frame
+def _fronts(coder: TileCoder, coded: Coded) -> int:
+    """Bytes of corrections that `TileCoder.bits` did not count."""
+    return sum(
+        len(part.front) - len(coder.front(n))
+        for parts in coded
+        for n, part in enumerate(parts)
+        if part
+    )
+
+
+def _code(coder: TileCoder, step: int, picture: Picture, jobs: int, progress) -> Coded:
     coded = coder.code(step, jobs, progress)
+    return correct(coder, coded, step, picture, jobs) if coder.effort > 1 else coded
+
+
+def _write(frame, coder: TileCoder, coded: Coded, step: int, jobs: int, picture, limits) -> bytes:
+    header, chunks = frame
     quality = _measure(coder, coded, step, picture, jobs)
     tiles, payloads, layers = {}, {}, []
     for n, layer in enumerate(header.layers):
         entries, data = [], []
         for tile, parts in enumerate(coded):
             part = parts[n]
-            data.append(part[0].data if part else b"")
+            data.append(part.data if part else b"")
             entries.append(
                 layout.TileEntry.of(
-                    part[0].data,
+                    part.data,
                     step_offset=coder.step(tile, step) - step,
-                    symbols=part[0].checksum,
+                    symbols=part.payload.checksum,
                 )
                 if part
                 else layout.ABSENT
@@ -216,7 +270,7 @@ def _write(frame, coder: TileCoder, step: int, jobs: int, picture, progress, lim
     return writer.to_bytes(header, tiles, payloads, chunks, limits=limits)
 
 
-def _measure(coder: TileCoder, coded, step: int, picture: Picture, jobs: int) -> list[int]:
+def _measure(coder: TileCoder, coded: Coded, step: int, picture: Picture, jobs: int) -> list[int]:
     """PSNR of the picture decoded up to each layer, in 1/100 dB, as the header stores it."""
     latents = Latents(coder.model, coder.grid.canvas)
     whole = Box(0, 0, picture.width, picture.height)
@@ -224,8 +278,10 @@ def _measure(coder: TileCoder, coded, step: int, picture: Picture, jobs: int) ->
     results = []
     for n in range(len(coder.model.layers)):
         for tile, parts in enumerate(coded):
-            if parts[n]:
-                latents.put(n, coder.grid.latents(tile), parts[n][1], coder.step(tile, step))
+            part = parts[n]
+            if part:
+                box, correction = coder.grid.latents(tile), coder.correction(n, part)
+                latents.put(n, box, part.latent, coder.step(tile, step), correction)
         errors: list[float] = []
 
         def compare(rows: slice, columns: slice, samples: np.ndarray, errors=errors) -> None:
@@ -290,7 +346,7 @@ def decode(
         wanted.top // LATENT,
         -(-wanted.right // LATENT),
         -(-wanted.bottom // LATENT),
-    ).grown(head.halo, grid.canvas)
+    ).grown(head.graph.halo, grid.canvas)
     latents = Latents(model, window)
     damaged = decode_tiles(
         reader,

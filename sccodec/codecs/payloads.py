@@ -12,12 +12,29 @@ from sccodec.codecs.tiles import Box, Grid
 from sccodec.container.reader import Reader
 from sccodec.entropy.tables import STEPS
 from sccodec.errors import CodecError, Damaged, Mismatch
-from sccodec.latents import quantize
-from sccodec.latents.prior import Coded
+from sccodec.latents import prior, quantize
+from sccodec.latents.corrections import NONE, unpack
 from sccodec.latents.quantize import Analysed
 from sccodec.profiles.registry import Model
 from sccodec.threads import Progress, each
+from sccodec.transform.finish import Correction
 from sccodec.transform.graphs import HYPER, LATENT
+
+
+@dataclass(frozen=True)
+class Part:
+    """One coded (layer, tile)."""
+
+    payload: quantize.Payload
+    latent: np.ndarray  # (M, h, w) float32, the reconstruction
+    front: bytes = b""  # correction of the finish, where the layer has one
+
+    @property
+    def data(self) -> bytes:
+        return self.front + self.payload.data
+
+
+Coded = list[list[Part | None]]  # by tile, by layer; None for a layer left out
 
 
 class TileCoder:
@@ -27,6 +44,7 @@ class TileCoder:
         self.model, self.grid, self.effort = model, grid, effort
         self.latents, self.offsets, self.skipped = latents, offsets, skipped
         self.range = tuple(model.about["steps"])
+        self._counted: dict[int, float] = {}
 
     def analysed(self, layer: int, tile: int) -> Analysed:
         name, box = self.model.layers[layer].name, self.grid.latents(tile)
@@ -50,7 +68,10 @@ class TileCoder:
         return min(max(step + self.offsets[tile], 0), STEPS - 1)
 
     def bits(self, step: int, jobs: int) -> float:
-        """Payload bits of all layers and tiles at a step index; nothing is coded."""
+        """Payload bits of all layers and tiles at a step index, without corrections; nothing is
+        coded."""
+        if step in self._counted:
+            return self._counted[step]
 
         def count(tile: int) -> float:
             total, seen = 0.0, {}
@@ -64,16 +85,26 @@ class TileCoder:
                 )
                 seen[layer] = coded.seen
                 # Payloads are whole words, and the coder's start costs about half of one.
-                total += 32 * math.ceil(bits / 32 + 0.5)
+                total += 32 * math.ceil(bits / 32 + 0.5) + 8 * len(self.front(layer))
             return total
 
-        return sum(each(count, range(len(self.grid)), jobs))
+        self._counted[step] = sum(each(count, range(len(self.grid)), jobs))
+        return self._counted[step]
 
-    def code(self, step: int, jobs: int, progress: Progress | None):
-        """[(payload, latents) of each layer] of each tile; None for a layer left out."""
+    def front(self, layer: int) -> bytes:
+        """What stands in front of a payload without a correction."""
+        return NONE if self.model.layers[layer].finish else b""
 
-        def work(tile: int):
-            parts, seen = [], {}
+    def correction(self, layer: int, part: Part) -> Correction | None:
+        """The correction in front of a part."""
+        return unpack(part.front, self.model.layers[layer].bends)[0] if part.front else None
+
+    def code(self, step: int, jobs: int, progress: Progress | None) -> Coded:
+        """The parts of each tile, without corrections."""
+
+        def work(tile: int) -> list[Part | None]:
+            parts: list[Part | None] = []
+            seen: dict[int, np.ndarray] = {}
             for layer in self.layers(tile):
                 payload, coded = quantize.encode(
                     self.model.priors[layer],
@@ -84,7 +115,7 @@ class TileCoder:
                     self.worth(layer),
                 )
                 seen[layer] = coded.seen
-                parts.append((payload, coded.latent))
+                parts.append(Part(payload, coded.latent, self.front(layer)))
             return parts + [None] * (len(self.model.layers) - len(parts))
 
         return each(work, range(len(self.grid)), jobs, progress)
@@ -129,7 +160,7 @@ def decode_tiles(
     model: Model,
     chain: list[int],
     tiles: Iterable[int],
-    put: Callable[[int, Box, np.ndarray, int], None],
+    put: Callable[[int, Box, np.ndarray, int, Correction | None], None],
     *,
     tolerant: bool,
     jobs: int = 1,
@@ -137,9 +168,9 @@ def decode_tiles(
 ) -> list[Unusable]:
     """Decodes the layers of `chain` of some tiles and gives each to `put`.
 
-    put(layer, box in latents, latents (C, h, w) float32, step index). If `tolerant`, what cannot
-    be decoded is returned in the order of tiles; if not, the first such raises Damaged or
-    Mismatch. What a tile lacks, the layers above it lack too.
+    put(layer, box in latents, latents (C, h, w) float32, step index, correction of the finish).
+    If `tolerant`, what cannot be decoded is returned in the order of tiles; if not, the first
+    such raises Damaged or Mismatch. What a tile lacks, the layers above it lack too.
     """
     header, tiles = reader.header, list(tiles)
     grid = Grid(header.width, header.height, header.tile_size)
@@ -156,13 +187,13 @@ def decode_tiles(
                 return Unusable(name, tile, grid.pixels(tile), False, message)
             step = header.layer(n).step + entry.step_offset
             try:
-                coded = _decode_tile(reader, model, grid, n, tile, step, seen)
+                coded, correction = _decode_tile(reader, model, grid, n, tile, step, seen)
             except (Damaged, Mismatch) as error:
                 if not tolerant:
                     raise
                 return Unusable(name, tile, grid.pixels(tile), bool(seen), str(error), error)
             seen[n] = coded.seen
-            put(n, grid.latents(tile), coded.latent, step)
+            put(n, grid.latents(tile), coded.latent, step, correction)
         return None
 
     return [found for found in each(work, tiles, jobs, progress) if found]
@@ -170,13 +201,19 @@ def decode_tiles(
 
 def _decode_tile(
     reader: Reader, model: Model, grid: Grid, layer: int, tile: int, step: int, seen
-) -> Coded:
-    """One (layer, tile), its bytes and its symbols checked."""
+) -> tuple[prior.Coded, Correction | None]:
+    """One (layer, tile), its bytes and its symbols checked, and the correction of its finish."""
     where = f"{reader.name}: layer {layer} ({model.layers[layer].name}), tile {tile}"
     if not 0 <= step < STEPS:
         raise Damaged(f"{where}: step index {step} is out of range")
     payload = reader.payload(layer, tile)
     box = grid.latents(tile)
+    correction = None
+    if model.layers[layer].finish:
+        try:
+            correction, payload = unpack(payload, model.layers[layer].bends)
+        except Damaged as error:
+            raise Damaged(f"{where}: {error}") from None
     hint = "sccodec doctor tells whether this machine computes as every other does"
     try:
         check, coded = quantize.decode(
@@ -194,7 +231,7 @@ def _decode_tile(
             f"{where}: the bytes are whole, but decode to other symbols than were written",
             hint=hint,
         )
-    return coded
+    return coded, correction
 
 
 def _below(model: Model, layer: int, seen: dict[int, np.ndarray]) -> np.ndarray | None:

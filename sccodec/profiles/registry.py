@@ -24,7 +24,9 @@ from sccodec.entropy.coder import Models
 from sccodec.entropy.tables import Tables
 from sccodec.errors import WrongModel
 from sccodec.latents.prior import LayerPrior
+from sccodec.transform.finish import Finish
 from sccodec.transform.graphs import Graph
+from sccodec.transform.synthesis import Head
 
 FORMAT = 1
 DIGEST = "digest.txt"
@@ -46,6 +48,8 @@ class LayerPlan:
     # For the encoder alone: what a squared error of one step is worth in bits, in each round
     # of latents; None if the layer's symbols can only be the nearest.
     worth: tuple[float, ...] | None = None
+    finish: str | None = None  # graph that the head's pixels go through
+    bends: int = 0  # its clipped filters
 
 
 class Model:
@@ -145,9 +149,15 @@ class Model:
         return Graph(self.folder / plan["graph"], plan["halo"])
 
     @cached_property
-    def heads(self) -> tuple[Graph, ...]:
-        """The synthesis graph of each layer."""
-        return tuple(Graph(self.folder / layer.head, layer.halo) for layer in self.layers)
+    def heads(self) -> tuple[Head, ...]:
+        """The synthesis of each layer."""
+        return tuple(
+            Head(
+                Graph(self.folder / layer.head, layer.halo),
+                Finish(Graph(self.folder / layer.finish, 0), layer.bends) if layer.finish else None,
+            )
+            for layer in self.layers
+        )
 
 
 def folders() -> list[Path]:

@@ -23,7 +23,7 @@ from sccodec.profiles.registry import DIGEST, FORMAT, Model
 from sccodec.train import onnx_graphs
 from sccodec.train.data import Crops
 from sccodec.train.model import PictureModel, save_weights
-from sccodec.train.networks import GAIN
+from sccodec.train.networks import BENDS, GAIN
 from sccodec.train.prior import SMALLEST_LOG2, TABLES_PER_OCTAVE, Prior, Quantiser
 
 LARGEST_LOG2 = 8.0
@@ -127,6 +127,7 @@ def export(
         onnx_graphs.analysis_graph(model.analysis, model.lap, folder / "analysis.onnx")
         onnx_graphs.base_graph(model.base_synthesis, model.lap, folder / "base.onnx")
         onnx_graphs.full_graph(model.synthesis, model.lap, folder / "enhancement.onnx")
+        onnx_graphs.finish_graph(model.finish, folder / "finish.onnx")
     arrays = table_arrays(entropy.quantiser)
     for layer, prior in (("base", entropy.base), ("enhancement", entropy.enhancement)):
         both = {**prior_arrays(prior), **step_arrays(entropy.quantiser)}
@@ -162,6 +163,8 @@ def export(
                 "head": "enhancement.onnx",
                 "halo": LAPPED + shape.synthesis16 + math.ceil(shape.synthesis8 / 2),
                 "worth": worth(shape.context_steps),
+                "finish": "finish.onnx",
+                "bends": BENDS,
             },
         ],
         # Bricks at 1/8 and 1/16, and two latents more for the brick of the hyper-analysis.

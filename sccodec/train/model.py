@@ -20,12 +20,13 @@ from sccodec.train.networks import (
     LOW,
     Analysis,
     BaseSynthesis,
+    Finish,
     Lap,
     Shape,
     Synthesis,
 )
 from sccodec.train.prior import Entropy
-from sccodec.transform.graphs import ABSENT, step_plane
+from sccodec.transform.graphs import ABSENT, log2_of_plane, step_plane
 
 
 @dataclass
@@ -48,6 +49,7 @@ class PictureModel(nn.Module):
         self.analysis = Analysis(shape)
         self.base_synthesis = BaseSynthesis(shape)
         self.synthesis = Synthesis(shape)
+        self.finish = Finish()
         self.entropy = Entropy(shape, offsets, hyper_steps)
 
     def forward(self, x, base_log2, log2_step, absent=None) -> Coded:
@@ -66,6 +68,7 @@ class PictureModel(nn.Module):
         planes = torch.cat([base_plane, plane.expand(size)], 1)
         base = self.lap(self.base_synthesis(base_hat, base_plane), undo=True)
         full = self.lap(self.synthesis(torch.cat([base_hat, y_hat], 1), planes), undo=True)
+        full = self.finish(full, torch.exp2(log2_of_plane(planes[:, 1:])))
         return Coded(base, full, base_bits, bits)
 
     def analyse(self, x):

@@ -24,6 +24,7 @@ GAIN = 0.0833
 BLOCK = 16  # pixels along a side of what one latent's linear path sees
 LOW = 48  # low-band coefficients of 16x16 pixels: 4x4 positions, 3 colours
 HIGH = 720  # all others
+BENDS = 24  # clipped filters of the finish
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,42 @@ def lap_rows(x: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
     inner = x[:, :, half : height - half].reshape(count, colours, -1, BLOCK, width)
     inner = (matrix @ inner).reshape(count, colours, -1, width)
     return torch.cat([x[:, :, :half], inner, x[:, :, height - half :]], 2)
+
+
+class Finish(nn.Module):
+    """What a synthesis does at full resolution: bends differences between neighbouring pixels.
+
+    A difference of a step or two is as likely the quantiser's doing as the picture's, a large
+    one is an edge. So filters of 3x3 pixels that see no constant are clipped, the reach of each
+    being so many steps, and mixed; with a linear filter beside them, small differences can be
+    weakened and large ones kept or sharpened. That is the idea of the clipped adaptive loop
+    filters of VVC (Taquet et al., "Non-linear adaptive loop filter", 2019), trained here.
+
+    x (N, 3, H, W), step (N, 1, H/16, W/16) in pixels' units -> (N, 3, H, W).
+    """
+
+    def __init__(self):
+        super().__init__()
+        # Starts with a pixel's differences from its eight neighbours, clipped at two steps.
+        around = torch.eye(9)[[0, 1, 2, 3, 5, 6, 7, 8]] - torch.eye(9)[4]
+        bends = torch.zeros(BENDS // 3, 3, 3, 9)
+        for colour in range(3):
+            bends[:, colour, colour] = around / 2
+        self.bends = nn.Parameter(bends.reshape(BENDS, 3, 3, 3))
+        self.mix = nn.Parameter(torch.zeros(3, BENDS))
+        self.straight = nn.Parameter(torch.zeros(3, 3, 3, 3))
+
+    def kernels(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """`bends` (BENDS, 3, 3, 3) and `straight` (3, 3, 3, 3), blind to constants."""
+        both = (self.bends, self.straight)
+        return tuple(kernel - kernel.mean((2, 3), keepdim=True) for kernel in both)
+
+    def forward(self, x, step):
+        bends, straight = self.kernels()
+        step = F.interpolate(step, scale_factor=BLOCK)
+        u = F.pad(x, (1, 1, 1, 1), mode="replicate")
+        bent = (F.conv2d(u, bends) / step).clamp(-1, 1)
+        return x + F.conv2d(u, straight) + step * F.conv2d(bent, self.mix[:, :, None, None])
 
 
 class Down(nn.Module):

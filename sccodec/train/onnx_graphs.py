@@ -15,6 +15,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from sccodec.train.networks import (
+    BENDS,
     BLOCK,
     LOW,
     SLOPE,
@@ -22,6 +23,7 @@ from sccodec.train.networks import (
     BaseSynthesis,
     Brick,
     Down,
+    Finish,
     HyperAnalysis,
     Lap,
     Synthesis,
@@ -250,6 +252,32 @@ def full_graph(net: Synthesis, lap: Lap, path: Path) -> None:
         _pixel_layer(b, u, net.leave, net.kernel, 2),
     )
     _save_synthesis(b, lap, path, net.linear.in_channels, 2, pixels)
+
+
+def finish_graph(net: Finish, path: Path) -> None:
+    """The finish, on pixels with one more on each side, with what a tile adds to it.
+
+    Its few weights stay float32: rounded ones would not be blind to constants.
+    """
+    b = Builder("finish")
+    bends, straight = (kernel.numpy() for kernel in net.kernels())
+    step = b.node("Resize", "step", "", b.exact(np.array([1, 1, BLOCK, BLOCK], np.float32)))
+    bent = b.node("Div", b.node("Conv", "plain", b.exact(bends)), step)
+    bent = b.node("Clip", bent, b.exact(np.float32(-1)), b.exact(np.float32(1)))
+
+    def corrected(x: str, weight: np.ndarray, correction: str) -> str:
+        return b.node("Conv", x, b.add(b.exact(weight), correction))
+
+    mixed = b.node("Mul", corrected(bent, net.mix.numpy()[:, :, None, None], "mix"), step)
+    inner = b.node("Slice", "plain", b.whole(1, 1), b.whole(-1, -1), b.whole(2, 3))
+    inner = b.add(inner, corrected("plain", straight, "straight"))
+    inputs = {
+        "plain": [1, COLOURS, "H", "W"],
+        "step": [1, 1, "h", "w"],
+        "mix": [COLOURS, BENDS, 1, 1],
+        "straight": [COLOURS, COLOURS, 3, 3],
+    }
+    b.save(path, inputs, {"pixels": b.add(inner, mixed), "bent": bent})
 
 
 def _save_synthesis(

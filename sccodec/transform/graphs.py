@@ -1,4 +1,4 @@
-"""Runs a model's analysis and synthesis graphs with ONNX Runtime, whole or in windows.
+"""Runs a model's graphs with ONNX Runtime; pixels -> latents, whole or in windows.
 
 A picture larger than one window is cut into windows that overlap by the graphs' receptive
 field (their halo), so that no seam appears and memory stays bounded.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -29,6 +29,11 @@ ABSENT = -4.0
 def step_plane(log2_step):
     """log2 of the step in the units that the syntheses see, about -1..1. Any array or number."""
     return log2_step / 4 - 0.5
+
+
+def log2_of_plane(plane):
+    """The inverse of `step_plane`."""
+    return 4 * plane + 2
 
 
 @dataclass(frozen=True)
@@ -125,55 +130,3 @@ def analyse(
     rows = spans(0, height, WINDOW, halo, height)
     each(work, product(rows, spans(0, width, WINDOW, halo, width)), jobs)
     return result
-
-
-def synthesise(
-    graphs: Sequence[Graph],
-    first: Sequence[int],
-    latents: np.ndarray,
-    planes: np.ndarray,
-    box: tuple[int, int, int, int],
-    put: Callable[[int, int, np.ndarray], None],
-    jobs: int = 1,
-) -> None:
-    """Pixels of the latent rectangle `box` (left, top, right, bottom), window by window.
-
-    graphs are those of the layers 0..L - 1, of which layer n has the latents first[n] up to
-    first[n + 1]. Pixels of a latent come from the graph of the highest layer that is there.
-    latents (C, h, w) and planes (L, h, w) float32 must hold the box and, where they do not end
-    there, a halo around it. put(top, left, pixels (3, H, W) float32 in -128..127) is called once
-    for each window, on `jobs` threads; top and left in pixels from the origin of `latents`.
-    """
-    _, height, width = latents.shape
-    left, top, right, bottom = box
-    halo = max(graph.halo for graph in graphs)
-    highest = np.zeros((height, width), np.int64)
-    for n in range(1, len(graphs)):
-        highest[planes[n] != ABSENT] = n
-
-    def work(window: Window) -> None:
-        y, x = window
-        cut = (
-            slice(None),
-            slice(y.outer_begin, y.outer_end),
-            slice(x.outer_begin, x.outer_end),
-        )
-        rows = slice((y.begin - y.outer_begin) * LATENT, (y.end - y.outer_begin) * LATENT)
-        columns = slice((x.begin - x.outer_begin) * LATENT, (x.end - x.outer_begin) * LATENT)
-        shown = highest[y.begin : y.end, x.begin : x.end]
-        pixels = None
-        for n in np.unique(shown).tolist():
-            found = graphs[n].run(
-                latents=np.ascontiguousarray(latents[: first[n + 1]][cut])[None],
-                steps=np.ascontiguousarray(planes[: n + 1][cut])[None],
-            )["pixels"][0][:, rows, columns]
-            if pixels is None:
-                pixels = found
-            else:
-                here = np.kron(shown == n, np.ones((LATENT, LATENT), bool))
-                pixels = np.where(here, found, pixels)
-        put(y.begin * LATENT, x.begin * LATENT, pixels)
-
-    size = WINDOW // LATENT
-    rows = spans(top, bottom, size, halo, height)
-    each(work, product(rows, spans(left, right, size, halo, width)), jobs)

@@ -85,7 +85,7 @@ def test_a_graph_that_cannot_be_loaded_is_refused(folder, content):
     if content is not None:
         (folder / "base.onnx").write_bytes(content)
     with pytest.raises(WrongModel, match=r"base\.onnx"):
-        _ = Model(folder).heads[0].session
+        _ = Model(folder).heads[0].graph.session
 
 
 # -- the digest beside the files ------------------------------------------------------------

@@ -21,7 +21,7 @@ from sccodec.errors import BadRequest
 from sccodec.train import data, export, loop
 from sccodec.train.loss import rate_distortion
 from sccodec.train.model import Coded, PictureModel, load, save_weights, start
-from sccodec.train.networks import Lap, Shape
+from sccodec.train.networks import Finish, Lap, Shape
 
 TINY = Shape(
     base=6, enhancement=10, hyper=(2, 3), wide8=6, wide16=8, analysis8=1, analysis16=1,
@@ -158,7 +158,7 @@ def test_ways_to_train(folder, tmp_path, how):
         for name, value in run.model.state_dict().items()
         if not torch.equal(value, before[name])
     }
-    everything = {"lap", "analysis", "base_synthesis", "synthesis", "entropy"}
+    everything = {"lap", "analysis", "base_synthesis", "synthesis", "finish", "entropy"}
     assert changed == ({"entropy"} if "only_entropy" in how else everything)
 
 
@@ -200,6 +200,7 @@ def test_exported_graphs_are_the_networks(folder, tmp_path):
     start(model, data.load([folder / "train.tar"], tmp_path, smallest=64))
     for net in (model.base_synthesis.leave, model.synthesis.leave):
         torch.nn.init.normal_(net.weight, std=0.5)
+    torch.nn.init.normal_(model.finish.mix, std=0.1)
     exported = export.export(model, tmp_path / "tiny-x", "tiny-x", (-1.0, 4.0), {})
     x = torch.from_numpy(scene(3, 128)).permute(2, 0, 1)[None].float() - 128
     plane = torch.full((1, 1, 8, 8), 0.5)
@@ -219,6 +220,22 @@ def test_exported_graphs_are_the_networks(folder, tmp_path):
     np.testing.assert_allclose(found, base, atol=0.5)
     (found,) = ran("enhancement", latents=both, steps=plane.expand(1, 2, 8, 8))
     np.testing.assert_allclose(found, full, atol=0.5)
+    step = torch.rand(8, 8) + 1
+    with torch.no_grad():
+        finished = model.finish(full, step[None, None])
+    found = exported.heads[1].finish(full[0].numpy(), step.numpy(), (0, 0, 8, 8), [])
+    np.testing.assert_allclose(found, finished[0], atol=1e-3)
+    assert (finished - full).abs().mean() > 0.1
+
+
+def test_a_finish_leaves_constants_and_starts_silent():
+    finish, flat = Finish(), torch.full((1, 3, 32, 48), 9.0)
+    step, x = torch.ones(1, 1, 2, 3), torch.rand(1, 3, 32, 48)
+    with torch.no_grad():
+        assert torch.equal(finish(x, step), x)
+        finish.mix.normal_()
+        finish.straight.normal_()
+        torch.testing.assert_close(finish(flat, step), flat, atol=1e-4, rtol=0)
 
 
 def test_the_loss_follows_the_law_of_the_paper():

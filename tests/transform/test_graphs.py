@@ -27,4 +27,4 @@ def test_the_step_plane_is_the_one_of_training():
 
 def test_a_graph_that_fails_is_a_codec_error(tiny_model):
     with pytest.raises(CodecError, match=r"base\.onnx"):
-        tiny_model.heads[0].run(latents=np.zeros((1, 1, 4, 4), np.float32))
+        tiny_model.heads[0].graph.run(latents=np.zeros((1, 1, 4, 4), np.float32))

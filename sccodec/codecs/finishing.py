@@ -1,0 +1,157 @@
+"""Fits what each tile adds to the finish of its synthesis, by least squares.
+
+As with the adaptive loop filters of video codecs: the encoder decodes what it has coded, finds
+the filter that brings it nearest to the original, and sends it where that pays.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sccodec.codecs.canvas import Latents, canvas
+from sccodec.codecs.payloads import Coded, TileCoder
+from sccodec.codecs.tiles import Box, Grid
+from sccodec.entropy.tables import STEP_BITS, STEP_TABLE
+from sccodec.latents.corrections import LONGEST, NONE, STRAIGHT, Numbers, pack, rice_bits, size
+from sccodec.media.image import Picture
+from sccodec.transform.finish import AROUND, Rectangle
+from sccodec.transform.graphs import LATENT, Span
+
+LAMBDA = 0.18  # bits that a squared error of one step is worth, as in training
+SWEEPS = 3
+FINEST = 12  # unit of numbers: 2^-FINEST at least
+
+
+def correct(coder: TileCoder, coded: Coded, step: int, picture: Picture, jobs: int) -> Coded:
+    """The same parts, with corrections in front where they save more than they take."""
+    coded = [list(parts) for parts in coded]
+    for n, plan in enumerate(coder.model.layers):
+        if not plan.finish:
+            continue
+        for tile, normal in _decoded(coder, coded, n, step, picture, jobs).items():
+            real = int(STEP_TABLE[coder.step(tile, step)]) / (1 << STEP_BITS)
+            coded[tile][n] = replace(
+                coded[tile][n], front=fit(normal, LAMBDA / 3 / real**2, plan.bends)
+            )
+    return coded
+
+
+@dataclass
+class Normal:
+    """Sums over pixels p: features f (F,) and what three colours e (3,) lack after the finish.
+
+    gram (F, F) of f f^T; target (F, 3) of f e^T.
+    """
+
+    gram: np.ndarray
+    target: np.ndarray
+
+
+def _decoded(
+    coder: TileCoder, coded: Coded, layer: int, step: int, picture: Picture, jobs: int
+) -> dict[int, Normal]:
+    """The normal equations of each tile that has this layer."""
+    grid = coder.grid
+    latents = Latents(coder.model, grid.canvas)
+    none = coder.model.heads[layer].finish.none
+    for tile, parts in enumerate(coded):
+        for n in range(layer + 1):
+            if parts[n]:
+                box, s = grid.latents(tile), coder.step(tile, step)
+                latents.put(n, box, parts[n].latent, s, none)
+    sums: dict[int, dict[Rectangle, Normal]] = defaultdict(dict)
+    lock = threading.Lock()
+
+    def see(place: Rectangle, steps: np.ndarray, plain: np.ndarray, found: dict) -> None:
+        left, top = place[0] * LATENT, place[1] * LATENT
+        height = min(plain.shape[1] - 2, picture.height - top)
+        width = min(plain.shape[2] - 2, picture.width - left)
+        if height <= 0 or width <= 0:
+            return
+        f = features(plain, found["bent"][0], steps)[:, :height, :width]
+        rows, columns = Span(0, 0, top, top + height), Span(0, 0, left, left + width)
+        lacks = canvas(picture, rows, columns) - found["pixels"][0][:, :height, :width]
+        f, lacks = f.reshape(len(f), -1), lacks.reshape(3, -1)
+        normal = Normal(f @ f.T, f @ lacks.T)
+        with lock:
+            sums[_tile_of(grid, place)][place] = normal
+
+    whole = Box(0, 0, picture.width, picture.height)
+    latents.each_window(layer, whole, picture, lambda *_: None, jobs, see)
+    return {
+        # In the order of places, so that the sums do not depend on which thread was first.
+        tile: Normal(
+            sum(np.float64(parts[place].gram) for place in sorted(parts)),
+            sum(np.float64(parts[place].target) for place in sorted(parts)),
+        )
+        for tile, parts in sums.items()
+        if coded[tile][layer]
+    }
+
+
+def _tile_of(grid: Grid, place: Rectangle) -> int:
+    return place[1] * LATENT // grid.tile * grid.columns + place[0] * LATENT // grid.tile
+
+
+def features(plain: np.ndarray, bent: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """What a correction weighs, (K + 24, h, w) float32 in units of pixels.
+
+    plain (3, h + 2, w + 2), bent (K, h, w), steps (h / 16, w / 16): see `Finish`.
+    """
+    bends, height, width = bent.shape
+    out = np.empty((bends + 3 * len(AROUND), height, width), np.float32)
+    np.multiply(bent, np.kron(steps, np.ones((LATENT, LATENT), np.float32)), out=out[:bends])
+    inner = plain[:, 1:-1, 1:-1]
+    for n, (dy, dx) in enumerate(AROUND):
+        near = plain[:, 1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
+        np.subtract(near, inner, out=out[bends + n :: len(AROUND)])
+    return out
+
+
+def fit(normal: Normal, worth: float, bends: int) -> bytes:
+    """The packed correction of the least bits + worth * squared error; NONE if none pays."""
+    gram, target = normal.gram, normal.target
+    power = gram.diagonal().copy()
+    ridge = np.diag(1e-6 * power + 1e-6 * power.max(initial=1e-9))
+    wanted = np.linalg.solve(gram + ridge, target).T  # (3, F)
+    groups = (slice(0, bends), slice(bends, len(power)))
+    units = np.array([_unit(power[group], worth) for group in groups])
+    unit = np.repeat(units, [group.stop - group.start for group in groups])
+    grain = np.ldexp(1.0, -unit)
+    numbers = np.rint(wanted / grain).astype(np.int64)
+    for _ in range(SWEEPS):
+        rice = [Numbers(numbers[:, group], 0).rice for group in groups]
+        _sweep(numbers, gram, target, grain, worth, np.repeat(rice, np.diff([0, bends, len(unit)])))
+    mix = Numbers(numbers[:, groups[0]], int(units[0]))
+    straight = Numbers(numbers[:, groups[1]].reshape(STRAIGHT), int(units[1]))
+    real = numbers * grain
+    saved = worth * float((2 * real * target.T - real * (real @ gram)).sum())
+    if size(mix, straight) > 1 + LONGEST or saved <= 8 * (size(mix, straight) - len(NONE)):
+        return NONE
+    return pack(mix, straight)
+
+
+def _unit(power: np.ndarray, worth: float) -> int:
+    """Where an error of a rounded number costs what another bit for each number would."""
+    grain = np.sqrt(6 / np.log(2) / max(worth * float(power.mean()), 1e-9))
+    return int(np.clip(np.rint(-np.log2(grain)), 0, FINEST))
+
+
+def _sweep(numbers, gram, target, grain, worth: float, rice: np.ndarray) -> None:
+    """Chooses each number anew, given all others, of the nearest two and 0; in place."""
+    power = gram.diagonal()
+    for colour in range(3):
+        mine = numbers[colour]
+        rest = target[:, colour] - gram @ (mine * grain)  # what is left to explain
+        for n in np.flatnonzero(power > 0).tolist():
+            best = mine[n] + rest[n] / power[n] / grain[n]
+            tried = np.array([np.floor(best), np.ceil(best), 0], np.int64)
+            cost = worth * power[n] * (grain[n] * (tried - best)) ** 2
+            chosen = int(tried[np.argmin(cost + rice_bits(tried, int(rice[n])))])
+            if chosen != mine[n]:
+                rest -= gram[:, n] * ((chosen - mine[n]) * grain[n])
+                mine[n] = chosen

@@ -1,0 +1,128 @@
+"""The last step of a synthesis, at full resolution: clipped filters, which a tile may correct.
+
+The graph has K clipped filters of 3x3 pixels (`bent`, each within -1..1), mixes them to three
+colours in units of the step, and adds a linear filter. A tile's correction is added to the mix
+and to the linear filter. `formats/layers.md` is the specification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from sccodec.transform.graphs import LATENT, Graph
+
+STRIP = 4  # latents: rows that are finished at once, so that what is worked on stays in the cache
+AROUND = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]  # in raster order
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What a tile adds to its finish.
+
+    mix (3, K) float32: to a colour from the clipped filters; straight (3, 3, 8) float32: to a
+    colour from another one's differences between the eight neighbours (raster order) and a pixel.
+    """
+
+    mix: np.ndarray
+    straight: np.ndarray
+
+    @property
+    def kernel(self) -> np.ndarray:
+        """`straight` as a filter (3, 3, 3, 3), blind to constants."""
+        flat = np.insert(self.straight, 4, -self.straight.sum(2), axis=2)
+        return np.ascontiguousarray(flat.reshape(3, 3, 3, 3))
+
+
+Rectangle = tuple[int, int, int, int]  # left, top, right, bottom, in latents
+Piece = tuple[Rectangle, Correction | None]
+# see(rectangle, step (h, w) of its pixels, what the graph was given (3, h + 2, w + 2), its outputs)
+See = Callable[[Rectangle, np.ndarray, np.ndarray, dict[str, np.ndarray]], None]
+
+
+class Finish:
+    """The finish of one layer's synthesis."""
+
+    def __init__(self, graph: Graph, bends: int):
+        """`bends`: how many clipped filters the graph has."""
+        self.graph, self.bends = graph, bends
+        self.none = Correction(np.zeros((3, bends), np.float32), np.zeros((3, 3, 8), np.float32))
+
+    def __call__(
+        self,
+        pixels: np.ndarray,
+        steps: np.ndarray,
+        window: Rectangle,
+        pieces: Iterable[Piece],
+        see: See | None = None,
+    ) -> np.ndarray:
+        """Finished pixels of `window`, (3, 16 h, 16 w) float32.
+
+        pixels (3, H, W) float32 and steps (H/16, W/16) float32, in units of the pixels, hold the
+        window and, where they do not end with the canvas, at least one latent around it. pieces
+        cut it up, in the window's coordinates; what none of them covers is left at 0.
+        """
+        left, top, right, bottom = window
+        shape = (3, (bottom - top) * LATENT, (right - left) * LATENT)
+        out = np.zeros(shape, np.float32)
+        for piece, correction in _cut(window, list(pieces)):
+            for strip in _strips(piece):
+                rows, columns = _places(strip, left, top)
+                out[:, rows, columns] = self._run(pixels, steps, strip, correction, see)
+        return out
+
+    def _run(self, pixels, steps, strip: Rectangle, correction, see) -> np.ndarray:
+        left, top, right, bottom = strip
+        correction = correction or self.none
+        around = _around(pixels, strip)
+        step = np.ascontiguousarray(steps[top:bottom, left:right])
+        found = self.graph.run(
+            plain=around[None],
+            step=step[None, None],
+            mix=correction.mix[:, :, None, None],
+            straight=correction.kernel,
+        )
+        if see is not None:
+            see(strip, step, around, found)
+        return found["pixels"][0]
+
+
+def _cut(window: Rectangle, pieces: list[Piece]) -> list[Piece]:
+    """The pieces inside the window; the window itself if none of them has a correction."""
+    if not any(correction for _, correction in pieces):
+        return [(window, None)]
+    inside = []
+    for piece, correction in pieces:
+        left, top = max(piece[0], window[0]), max(piece[1], window[1])
+        right, bottom = min(piece[2], window[2]), min(piece[3], window[3])
+        if left < right and top < bottom:
+            inside.append(((left, top, right, bottom), correction))
+    return inside
+
+
+def _strips(piece: Rectangle) -> Iterable[Rectangle]:
+    left, top, right, bottom = piece
+    for at in range(top, bottom, STRIP):
+        yield left, at, right, min(at + STRIP, bottom)
+
+
+def _places(strip: Rectangle, left: int, top: int) -> tuple[slice, slice]:
+    """Rows and columns of pixels, counted from the latent (left, top)."""
+    return (
+        slice((strip[1] - top) * LATENT, (strip[3] - top) * LATENT),
+        slice((strip[0] - left) * LATENT, (strip[2] - left) * LATENT),
+    )
+
+
+def _around(pixels: np.ndarray, strip: Rectangle) -> np.ndarray:
+    """A strip and one pixel around it; beyond the edges the nearest pixel is repeated."""
+    rows, columns = _places(strip, 0, 0)
+    height, width = pixels.shape[1:]
+    y = slice(max(rows.start - 1, 0), min(rows.stop + 1, height))
+    x = slice(max(columns.start - 1, 0), min(columns.stop + 1, width))
+    lacks = [(0, 0)]
+    lacks.append((int(rows.start == 0), int(rows.stop == height)))
+    lacks.append((int(columns.start == 0), int(columns.stop == width)))
+    return np.pad(pixels[:, y, x], lacks, mode="edge")

@@ -1,0 +1,113 @@
+"""Latents -> pixels: the synthesis of each layer, window by window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import product
+
+import numpy as np
+
+from sccodec.threads import each
+from sccodec.transform.finish import Finish, Piece, Rectangle, See
+from sccodec.transform.graphs import ABSENT, LATENT, WINDOW, Graph, Window, log2_of_plane, spans
+
+
+class Head:
+    """The synthesis of one layer: a graph from latents to pixels, and perhaps a finish."""
+
+    def __init__(self, graph: Graph, finish: Finish | None = None):
+        self.graph, self.finish = graph, finish
+
+    def __call__(
+        self,
+        latents: np.ndarray,
+        planes: np.ndarray,
+        window: Window,
+        pieces: Sequence[Piece] = (),
+        see: See | None = None,
+    ) -> np.ndarray:
+        """Pixels (3, H, W) of a window from the latents and step planes of its outer part.
+
+        pieces: what the finish takes, in the coordinates that the window is given in.
+        """
+        y, x = window
+        pixels = self.graph.run(latents=latents[None], steps=planes[None])["pixels"][0]
+        inner = (
+            x.begin - x.outer_begin,
+            y.begin - y.outer_begin,
+            x.end - x.outer_begin,
+            y.end - y.outer_begin,
+        )
+        if self.finish is None:
+            left, top, right, bottom = (LATENT * side for side in inner)
+            return pixels[:, top:bottom, left:right]
+
+        def moved(box: Rectangle, dx: int, dy: int) -> Rectangle:
+            return box[0] + dx, box[1] + dy, box[2] + dx, box[3] + dy
+
+        here = [(moved(box, -x.outer_begin, -y.outer_begin), value) for box, value in pieces]
+        told = None
+        if see is not None:
+
+            def told(box: Rectangle, *found) -> None:
+                see(moved(box, x.outer_begin, y.outer_begin), *found)
+
+        return self.finish(pixels, np.exp2(log2_of_plane(planes[-1])), inner, here, told)
+
+
+def synthesise(
+    heads: Sequence[Head],
+    first: Sequence[int],
+    latents: np.ndarray,
+    planes: np.ndarray,
+    box: tuple[int, int, int, int],
+    put: Callable[[int, int, np.ndarray], None],
+    jobs: int = 1,
+    *,
+    pieces: Sequence[Sequence[Piece]] | None = None,
+    see: See | None = None,
+) -> None:
+    """Pixels of the latent rectangle `box` (left, top, right, bottom), window by window.
+
+    heads are those of the layers 0..L - 1, of which layer n has the latents first[n] up to
+    first[n + 1]. Pixels of a latent come from the head of the highest layer that is there.
+    latents (C, h, w) and planes (L, h, w) float32 must hold the box and, where they do not end
+    there, a halo around it. put(top, left, pixels (3, H, W) float32 in -128..127) is called once
+    for each window, on `jobs` threads; top and left in pixels from the origin of `latents`.
+    pieces[n] cuts up the box for the finish of layer n, which tells `see` of what it does; see
+    `Finish`.
+    """
+    _, height, width = latents.shape
+    left, top, right, bottom = box
+    halo = max(head.graph.halo for head in heads)
+    highest = np.zeros((height, width), np.int64)
+    for n in range(1, len(heads)):
+        highest[planes[n] != ABSENT] = n
+
+    def work(window: Window) -> None:
+        y, x = window
+        cut = (
+            slice(None),
+            slice(y.outer_begin, y.outer_end),
+            slice(x.outer_begin, x.outer_end),
+        )
+        shown = highest[y.begin : y.end, x.begin : x.end]
+        pixels = None
+        for n in np.unique(shown).tolist():
+            found = heads[n](
+                np.ascontiguousarray(latents[: first[n + 1]][cut]),
+                np.ascontiguousarray(planes[: n + 1][cut]),
+                (y, x),
+                pieces[n] if pieces else (),
+                see,
+            )
+            if pixels is None:
+                pixels = found
+            else:
+                here = np.kron(shown == n, np.ones((LATENT, LATENT), bool))
+                pixels = np.where(here, found, pixels)
+        put(y.begin * LATENT, x.begin * LATENT, pixels)
+
+    size = WINDOW // LATENT
+    rows = spans(top, bottom, size, halo, height)
+    each(work, product(rows, spans(left, right, size, halo, width)), jobs)
