@@ -76,7 +76,7 @@ class TileCoder:
         def count(tile: int) -> float:
             total, seen = 0.0, {}
             for layer in self.layers(tile):
-                bits, coded = quantize.count_bits(
+                chooser, coded = quantize.choose(
                     self.model.priors[layer],
                     self.analysed(layer, tile),
                     self.step(tile, step),
@@ -85,7 +85,7 @@ class TileCoder:
                 )
                 seen[layer] = coded.seen
                 # Payloads are whole words, and the coder's start costs about half of one.
-                total += 32 * math.ceil(bits / 32 + 0.5) + 8 * len(self.front(layer))
+                total += 32 * math.ceil(chooser.bits / 32 + 0.5) + 8 * len(self.front(layer))
             return total
 
         self._counted[step] = sum(each(count, range(len(self.grid)), jobs))

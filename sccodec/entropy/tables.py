@@ -77,6 +77,12 @@ class Tables:
         nearest = np.floor(ratio / unit + 0.5) - self.smallest * self.per_octave
         return np.clip(nearest, 0, len(self) - 1).astype(np.int32)
 
+    def places(self, symbols: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """(n,) int64: where in `counts` each of these symbols stands; escapes are the last."""
+        reach = self.reach[index].astype(np.int64)
+        outside = np.abs(symbols) > reach
+        return np.where(outside, 2 * reach + 1, symbols + reach) + self.starts[index]
+
     @cached_property
     def _bits(self) -> np.ndarray:
         return PRECISION - np.log2(self.counts.astype(np.float64))
@@ -85,8 +91,7 @@ class Tables:
         """What coding each of these symbols costs, (n,) bits; escapes with their extra bits."""
         reach = self.reach[index].astype(np.int64)
         outside = np.abs(symbols) > reach
-        place = np.where(outside, 2 * reach + 1, symbols + reach) + self.starts[index]
-        cost = self._bits[place]
+        cost = self._bits[self.places(symbols, index)]
         if outside.any():
             beyond = np.abs(symbols[outside]) - reach[outside]  # at least 1
             width = np.floor(np.log2(beyond))

@@ -114,8 +114,7 @@ def encode(
     The payload's symbols are read back before it is returned: one that cannot be read is never
     written. Raises CodecError then, which would be a bug of ours.
     """
-    chooser = Chooser(prior.tables, tile, worth)
-    coded = _drive(prior.rounds(*tile.y.shape[1:], step_index, lower), chooser)
+    chooser, coded = choose(prior, tile, step_index, lower, worth)
     payload = coder.encode(models, chooser.rounds)
     check = coder.checksum([symbols for symbols, _ in chooser.rounds])
     try:
@@ -156,14 +155,13 @@ def decode(
     return coder.checksum(seen), coded
 
 
-def count_bits(
+def choose(
     prior: LayerPrior,
     tile: Analysed,
     step_index: int,
     lower: np.ndarray | None,
     worth: tuple[float, ...] | None = None,
-) -> tuple[float, Coded]:
-    """What `encode` would spend, in bits, from the exact tables; nothing is coded."""
+) -> tuple[Chooser, Coded]:
+    """Quantises one layer of one tile: the symbols and their exact bits; nothing is coded."""
     chooser = Chooser(prior.tables, tile, worth)
-    coded = _drive(prior.rounds(*tile.y.shape[1:], step_index, lower), chooser)
-    return chooser.bits, coded
+    return chooser, _drive(prior.rounds(*tile.y.shape[1:], step_index, lower), chooser)

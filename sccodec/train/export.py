@@ -1,7 +1,8 @@
 """Checkpoint -> model folder: rounds the entropy model to the exact grid and measures the cost.
 
 The measurement codes held-out crops twice, once with the float prior as trained and once with
-the exact one on the exported integer tables, and compares the bits for the same latents.
+the exact one on the exported integer tables, and compares the bits for the same latents. Then
+the tables are counted anew on training crops, with the symbols that the encoder chooses.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from sccodec.train.prior import SMALLEST_LOG2, TABLES_PER_OCTAVE, Prior, Quantis
 LARGEST_LOG2 = 8.0
 REACH = 512  # symbols further out use the escape
 LAPPED = 1  # latents further that a lapped transform sees
+BELIEF = 1000  # symbols that a trained table counts as
 WORST_COST = 0.005  # share of the bits that rounding to the grid may cost
 
 
@@ -177,9 +179,7 @@ def export(
         "trained": trained,
     }
     (folder / "model.json").write_text(json.dumps(about, indent=1) + "\n")
-    exported = Model(folder)
-    (folder / DIGEST).write_text(f"{exported.digest}\n")
-    return exported
+    return _sealed(folder)
 
 
 @torch.no_grad()
@@ -202,8 +202,8 @@ def rounding_cost(
             lower = None
             for prior, ys, zs in zip(exported.priors, (y_base, y), (z_base, z), strict=True):
                 tile = Analysed(ys[0].numpy(), zs[0].numpy())
-                exact, coded = quantize.count_bits(prior, tile, index, lower)
-                totals[1] += exact
+                chooser, coded = quantize.choose(prior, tile, index, lower)
+                totals[1] += chooser.bits
                 lower = coded.seen
         rows.append(
             {
@@ -214,3 +214,51 @@ def rounding_cost(
             }
         )
     return rows
+
+
+@torch.no_grad()
+def recount(model: PictureModel, exported: Model, crops: Crops, count: int) -> Model:
+    """Replaces the tables of a model folder by what its own encoder meets on `count` crops.
+
+    The trained ones are of one shape and know nothing of rate-distortion optimised symbols.
+    They count as BELIEF symbols each. Returns the model.
+    """
+    model, tables = model.cpu().eval(), exported.tables
+    met = np.zeros(len(tables.counts))
+    low, high = exported.about["steps"]
+    random = np.random.default_rng(1)
+    for n in np.linspace(0, len(crops) - 1, min(count, len(crops))).astype(int):
+        y_base, y, z_base, z = model.analyse(crops.centred(n))
+        lower, index = None, int(random.integers(low, high + 1))
+        parts = zip(exported.priors, exported.layers, (y_base, y), (z_base, z), strict=True)
+        for prior, plan, ys, zs in parts:
+            tile = Analysed(ys[0].numpy(), zs[0].numpy())
+            chooser, coded = quantize.choose(prior, tile, index, lower, plan.worth)
+            lower = coded.seen
+            for symbols, table in chooser.rounds:
+                met += np.bincount(tables.places(symbols, table), minlength=len(met))
+    counts = [
+        recounted(part, tables.table(t))
+        for t, part in enumerate(np.split(met, tables.starts[1:-1]))
+    ]
+    path = exported.folder / "prior.npz"
+    with np.load(path) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    arrays["tables.counts"] = np.concatenate(counts).astype(np.uint32)
+    np.savez_compressed(path, **arrays)
+    return _sealed(exported.folder)
+
+
+def recounted(met: np.ndarray, trained: np.ndarray) -> np.ndarray:
+    """How often each place of one table was met, and its trained counts -> new counts."""
+    share = trained / trained.sum()
+    symbols, escape = met[:-1], met[-1:]
+    even = np.concatenate([(symbols + symbols[::-1]) / 2, escape])
+    return to_counts(even + BELIEF * share)
+
+
+def _sealed(folder: Path) -> Model:
+    """The model of a folder whose files are all there, with its digest beside them."""
+    exported = Model(folder)
+    (folder / DIGEST).write_text(f"{exported.digest}\n")
+    return exported

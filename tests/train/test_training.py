@@ -17,7 +17,10 @@ torch = pytest.importorskip("torch", reason="training needs the [train] extra")
 pytest.importorskip("onnx", reason="export needs the [train] extra")
 
 from sccodec.cli import cli
+from sccodec.entropy.tables import TOTAL
 from sccodec.errors import BadRequest
+from sccodec.latents import quantize
+from sccodec.latents.quantize import Analysed
 from sccodec.train import data, export, loop
 from sccodec.train.loss import rate_distortion
 from sccodec.train.model import Coded, PictureModel, load, save_weights, start
@@ -226,6 +229,35 @@ def test_exported_graphs_are_the_networks(folder, tmp_path):
     found = exported.heads[1].finish(full[0].numpy(), step.numpy(), (0, 0, 8, 8), [])
     np.testing.assert_allclose(found, finished[0], atol=1e-3)
     assert (finished - full).abs().mean() > 0.1
+
+
+def test_tables_counted_anew_take_fewer_bits_for_what_they_were_counted_on(folder, tmp_path):
+    torch.manual_seed(0)
+    crops = data.load([folder / "train.tar"], tmp_path, smallest=64)
+    model = PictureModel(TINY).eval()
+    start(model, crops)
+    trained = export.export(model, tmp_path / "tiny-x", "tiny-x", (-1.0, 4.0), {})
+    counted = export.recount(model, trained, crops, 4)
+    assert counted.digest != trained.digest
+    assert counted.digest == (counted.folder / "digest.txt").read_text().strip()
+    counted.check()
+    y_base, _, z_base, _ = (v[0].detach().numpy() for v in model.analyse(crops.centred(0)))
+    bits = [
+        quantize.choose(one.priors[0], Analysed(y_base, z_base), 300, None)[0].bits
+        for one in (trained, counted)
+    ]
+    assert bits[1] < bits[0]
+
+
+def test_a_table_is_even_and_believes_in_what_it_was_trained_to():
+    trained = export.to_counts(np.array([1, 2, 9, 2, 1, 0.1]))
+    nothing = export.recounted(np.zeros(6), trained)
+    np.testing.assert_allclose(nothing, trained, atol=8)
+    counts = export.recounted(np.array([0, 0, 5000, 3000, 0, 0]), trained)
+    assert counts.sum() == TOTAL
+    assert counts[1] == counts[3] > trained[1]
+    assert counts[0] == counts[4]
+    assert 0 < counts[0] < trained[0]
 
 
 def test_a_finish_leaves_constants_and_starts_silent():
