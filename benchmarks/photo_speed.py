@@ -47,7 +47,14 @@ def medians(contestants: dict[str, Callable[[], object]], turns: int) -> dict[st
 
 
 def process(*command: object) -> Callable[[], object]:
-    return lambda: subprocess.run(list(map(str, command)), check=True, capture_output=True)
+    words = list(map(str, command))
+    return lambda: subprocess.run(words, check=True, capture_output=True, env=environment())
+
+
+def environment() -> dict[str, str]:
+    """This one's, with compiled modules kept, as they are where pip has installed them."""
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    return kept | {"PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir()) / "photo-speed")}
 
 
 def whole_processes(picture: Path, place: Path, turns: int) -> dict[str, float]:
@@ -76,7 +83,7 @@ def whole_processes(picture: Path, place: Path, turns: int) -> dict[str, float]:
 def step_of(picture: Path) -> int:
     """The step index that meets RATE, so that no search is timed."""
     with sccodec.open(sccodec.encode(str(picture), rate=RATE)) as file:
-        return file.header.layers[0].step
+        return file.header.layers[1].step
 
 
 def mbt2018_mean(width: int, height: int) -> Callable[[], object] | None:

@@ -33,7 +33,7 @@ def correct(coder: TileCoder, coded: Coded, step: int, picture: Picture, jobs: i
         if not plan.finish:
             continue
         for tile, normal in _decoded(coder, coded, n, step, picture, jobs).items():
-            real = int(STEP_TABLE[coder.step(tile, step)]) / (1 << STEP_BITS)
+            real = int(STEP_TABLE[coder.step(n, tile, step)]) / (1 << STEP_BITS)
             coded[tile][n] = replace(
                 coded[tile][n], front=fit(normal, LAMBDA / 3 / real**2, plan.bends)
             )
@@ -61,7 +61,7 @@ def _decoded(
     for tile, parts in enumerate(coded):
         for n in range(layer + 1):
             if parts[n]:
-                box, s = grid.latents(tile), coder.step(tile, step)
+                box, s = grid.latents(tile), coder.step(n, tile, step)
                 latents.put(n, box, parts[n].latent, s, none)
     sums: dict[int, dict[Rectangle, Normal]] = defaultdict(dict)
     lock = threading.Lock()

@@ -258,14 +258,16 @@ def _write(frame, coder: TileCoder, coded: Coded, step: int, jobs: int, picture,
             entries.append(
                 layout.TileEntry.of(
                     part.data,
-                    step_offset=coder.step(tile, step) - step,
+                    step_offset=coder.step(n, tile, step) - coder.layer_step(n, step),
                     symbols=part.payload.checksum,
                 )
                 if part
                 else layout.ABSENT
             )
         tiles[n], payloads[n] = entries, data
-        layers.append(replace(layer, step=step, bytes=sum(map(len, data)), quality=quality[n]))
+        size = sum(map(len, data))
+        own = coder.layer_step(n, step)
+        layers.append(replace(layer, step=own, bytes=size, quality=quality[n]))
     header = replace(header, layers=tuple(layers))
     return writer.to_bytes(header, tiles, payloads, chunks, limits=limits)
 
@@ -281,7 +283,7 @@ def _measure(coder: TileCoder, coded: Coded, step: int, picture: Picture, jobs: 
             part = parts[n]
             if part:
                 box, correction = coder.grid.latents(tile), coder.correction(n, part)
-                latents.put(n, box, part.latent, coder.step(tile, step), correction)
+                latents.put(n, box, part.latent, coder.step(n, tile, step), correction)
         errors: list[float] = []
 
         def compare(rows: slice, columns: slice, samples: np.ndarray, errors=errors) -> None:
@@ -341,6 +343,7 @@ def decode(
     whole = (0, 0, header.width, header.height)
     wanted = region(box or whole, header.width, header.height)
     head = model.heads[top]
+    head.load_ahead()
     window = Box(
         wanted.left // LATENT,
         wanted.top // LATENT,

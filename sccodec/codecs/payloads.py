@@ -64,8 +64,12 @@ class TileCoder:
         """Layers that this tile has: outside a region of interest perhaps only the first."""
         return range(1 if tile in self.skipped else len(self.model.layers))
 
-    def step(self, tile: int, step: int) -> int:
-        return min(max(step + self.offsets[tile], 0), STEPS - 1)
+    def layer_step(self, layer: int, step: int) -> int:
+        """The step index of a layer, of a picture coded at `step`."""
+        return min(step + self.model.layers[layer].coarser, STEPS - 1)
+
+    def step(self, layer: int, tile: int, step: int) -> int:
+        return min(max(self.layer_step(layer, step) + self.offsets[tile], 0), STEPS - 1)
 
     def bits(self, step: int, jobs: int) -> float:
         """Payload bits of all layers and tiles at a step index, without corrections; nothing is
@@ -79,7 +83,7 @@ class TileCoder:
                 chooser, coded = quantize.choose(
                     self.model.priors[layer],
                     self.analysed(layer, tile),
-                    self.step(tile, step),
+                    self.step(layer, tile, step),
                     _below(self.model, layer, seen),
                     self.worth(layer),
                 )
@@ -110,7 +114,7 @@ class TileCoder:
                     self.model.priors[layer],
                     self.model.models,
                     self.analysed(layer, tile),
-                    self.step(tile, step),
+                    self.step(layer, tile, step),
                     _below(self.model, layer, seen),
                     self.worth(layer),
                 )

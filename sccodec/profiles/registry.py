@@ -48,6 +48,7 @@ class LayerPlan:
     # For the encoder alone: what a squared error of one step is worth in bits, in each round
     # of latents; None if the layer's symbols can only be the nearest.
     worth: tuple[float, ...] | None = None
+    coarser: int = 0  # for the encoder alone: step indexes that it adds to a picture's
     finish: str | None = None  # graph that the head's pixels go through
     bends: int = 0  # its clipped filters
 

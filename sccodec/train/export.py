@@ -30,6 +30,7 @@ from sccodec.train.prior import SMALLEST_LOG2, TABLES_PER_OCTAVE, Prior, Quantis
 LARGEST_LOG2 = 8.0
 REACH = 512  # symbols further out use the escape
 LAPPED = 1  # latents further that a lapped transform sees
+COARSER = 7  # step indexes that the base's is above the enhancement's: best on held-out crops
 BELIEF = 1000  # symbols that a trained table counts as
 WORST_COST = 0.005  # share of the bits that rounding to the grid may cost
 
@@ -155,6 +156,7 @@ def export(
                 "head": "base.onnx",
                 "halo": LAPPED + shape.base_bricks,
                 "worth": worth(shape.context_steps),
+                "coarser": COARSER,
             },
             {
                 "name": "enhancement",
@@ -233,7 +235,8 @@ def recount(model: PictureModel, exported: Model, crops: Crops, count: int) -> M
         parts = zip(exported.priors, exported.layers, (y_base, y), (z_base, z), strict=True)
         for prior, plan, ys, zs in parts:
             tile = Analysed(ys[0].numpy(), zs[0].numpy())
-            chooser, coded = quantize.choose(prior, tile, index, lower, plan.worth)
+            own = min(index + plan.coarser, STEPS - 1)
+            chooser, coded = quantize.choose(prior, tile, own, lower, plan.worth)
             lower = coded.seen
             for symbols, table in chooser.rounds:
                 met += np.bincount(tables.places(symbols, table), minlength=len(met))

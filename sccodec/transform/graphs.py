@@ -6,6 +6,7 @@ field (their halo), so that no seam appears and memory stays bounded.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -83,6 +84,15 @@ class Graph:
             )
         except Exception as error:  # the runtime has no error family of its own
             raise WrongModel(f"model graph {self.path.name} cannot be loaded: {error}") from None
+
+    def load_ahead(self) -> None:
+        """Begins to load the graph on another thread; `run` says what went wrong, if it did."""
+
+        def load() -> None:
+            with contextlib.suppress(Exception):
+                _ = self.session
+
+        threading.Thread(target=load, daemon=True).start()
 
     def run(self, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         try:

@@ -18,6 +18,12 @@ class Head:
     def __init__(self, graph: Graph, finish: Finish | None = None):
         self.graph, self.finish = graph, finish
 
+    def load_ahead(self) -> None:
+        """Begins to load what `__call__` needs, while latents are still being decoded."""
+        self.graph.load_ahead()
+        if self.finish is not None:
+            self.finish.graph.load_ahead()
+
     def __call__(
         self,
         latents: np.ndarray,
