@@ -1,6 +1,6 @@
 """What encoding effort costs and buys: files of two efforts at the same steps, side by side.
 
-    python benchmarks/effort.py FOLDER [--efforts 1,5] [--steps 272,304,336,368]
+    python benchmarks/effort.py FOLDER [--efforts 1,2,5] [--steps 272,304,336,368]
 
 Rates and PSNR are those of written files, means over the pictures; BD-rate is against the first
 effort. Seconds are processor seconds of `sccodec.encode` in one warm process, taken picture by
@@ -38,7 +38,7 @@ def numbers(text: str) -> list[int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--efforts", type=numbers, default=[1, 5])
+    parser.add_argument("--efforts", type=numbers, default=[1, 2, 5])
     parser.add_argument("--steps", type=numbers, default=[272, 304, 336, 368])
     options = parser.parse_args()
     pictures = [

@@ -26,6 +26,7 @@ from sccodec.transform.graphs import HYPER, LATENT, analyse
 
 DEFAULT_QUALITY = 50.0
 DEFAULT_EFFORT = 5
+CORRECTED = 5  # effort from which each tile's finish is corrected
 TRIES = 5  # steps that are coded to meet a size
 
 
@@ -243,7 +244,7 @@ def _fronts(coder: TileCoder, coded: Coded) -> int:
 
 def _code(coder: TileCoder, step: int, picture: Picture, jobs: int, progress) -> Coded:
     coded = coder.code(step, jobs, progress)
-    return correct(coder, coded, step, picture, jobs) if coder.effort > 1 else coded
+    return correct(coder, coded, step, picture, jobs) if coder.effort >= CORRECTED else coded
 
 
 def _write(frame, coder: TileCoder, coded: Coded, step: int, jobs: int, picture, limits) -> bytes:

@@ -109,8 +109,10 @@ def test_threads_change_nothing(tiny_model):
     assert encode(Settings(step=300, tile=64)) == encode(Settings(step=300, tile=64, jobs=4))
 
 
-def test_the_least_effort_sends_none(tiny_model):
-    data = image.encode(from_array(picture(130, 200)), Settings(step=300, effort=1), tiny_model)
+@pytest.mark.parametrize("effort", [1, 4])
+def test_less_effort_sends_none(tiny_model, effort):
+    settings = Settings(step=300, effort=effort)
+    data = image.encode(from_array(picture(130, 200)), settings, tiny_model)
     assert from_bytes(data).payload(1, 0).startswith(NONE)
 
 
