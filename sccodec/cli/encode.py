@@ -38,7 +38,13 @@ def _roi(_context, _option, value: str | None):
 @click.option("-q", "--quality", type=float, metavar="0..100", help="Default 50.")
 @click.option("--max-bytes", callback=border.size, metavar="N[k|M]", help="Never exceeded.")
 @click.option("--step", type=int, metavar="0..511", help="Step index; 32 more double the step.")
-@click.option("-e", "--effort", type=int, metavar="1..9", help="1 is the fastest; default 5.")
+@click.option(
+    "-e",
+    "--effort",
+    type=int,
+    metavar="1..9",
+    help="1 is the fastest, and stores no PSNR; default 5.",
+)
 @click.option("--tile", type=int, metavar="N", help="Tile side in pixels, a multiple of 64.")
 @click.option(
     "--roi",

@@ -249,7 +249,9 @@ def _code(coder: TileCoder, step: int, picture: Picture, jobs: int, progress) ->
 
 def _write(frame, coder: TileCoder, coded: Coded, step: int, jobs: int, picture, limits) -> bytes:
     header, chunks = frame
-    quality = _measure(coder, coded, step, picture, jobs)
+    quality = [layout.QUALITY_UNKNOWN] * len(header.layers)
+    if coder.effort > 1:
+        quality = _measure(coder, coded, step, picture, jobs)
     tiles, payloads, layers = {}, {}, []
     for n, layer in enumerate(header.layers):
         entries, data = [], []

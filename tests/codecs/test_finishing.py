@@ -9,7 +9,7 @@ from conftest import picture
 from sccodec.codecs import image
 from sccodec.codecs.finishing import Normal, correct, features, fit
 from sccodec.codecs.image import Settings
-from sccodec.container import from_bytes
+from sccodec.container import QUALITY_UNKNOWN, from_bytes
 from sccodec.latents.corrections import NONE, unpack
 from sccodec.media.image import from_array
 from sccodec.transform.finish import AROUND, Correction
@@ -114,6 +114,18 @@ def test_less_effort_sends_none(tiny_model, effort):
     settings = Settings(step=300, effort=effort)
     data = image.encode(from_array(picture(130, 200)), settings, tiny_model)
     assert from_bytes(data).payload(1, 0).startswith(NONE)
+
+
+def test_the_least_effort_measures_nothing(tiny_model):
+    qualities = [
+        [layer.quality for layer in from_bytes(data).header.layers]
+        for data in (
+            image.encode(from_array(picture(64, 64)), Settings(step=300, effort=e), tiny_model)
+            for e in (1, 2)
+        )
+    ]
+    assert qualities[0] == [QUALITY_UNKNOWN] * 2
+    assert QUALITY_UNKNOWN not in qualities[1]
 
 
 def test_only_tiles_that_have_the_layer_are_corrected(tiny_model, monkeypatch):
