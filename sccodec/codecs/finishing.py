@@ -66,13 +66,13 @@ def _decoded(
     sums: dict[int, dict[Rectangle, Normal]] = defaultdict(dict)
     lock = threading.Lock()
 
-    def see(place: Rectangle, steps: np.ndarray, plain: np.ndarray, found: dict) -> None:
+    def see(place: Rectangle, unit: float, plain: np.ndarray, found: dict) -> None:
         left, top = place[0] * LATENT, place[1] * LATENT
         height = min(plain.shape[1] - 2, picture.height - top)
         width = min(plain.shape[2] - 2, picture.width - left)
         if height <= 0 or width <= 0:
             return
-        f = features(plain, found["bent"][0], steps)[:, :height, :width]
+        f = features(plain, found["bent"][0], unit)[:, :height, :width]
         rows, columns = Span(0, 0, top, top + height), Span(0, 0, left, left + width)
         lacks = canvas(picture, rows, columns) - found["pixels"][0][:, :height, :width]
         f, lacks = f.reshape(len(f), -1), lacks.reshape(3, -1)
@@ -97,14 +97,14 @@ def _tile_of(grid: Grid, place: Rectangle) -> int:
     return place[1] * LATENT // grid.tile * grid.columns + place[0] * LATENT // grid.tile
 
 
-def features(plain: np.ndarray, bent: np.ndarray, steps: np.ndarray) -> np.ndarray:
+def features(plain: np.ndarray, bent: np.ndarray, step: float) -> np.ndarray:
     """What a correction weighs, (K + 24, h, w) float32 in units of pixels.
 
-    plain (3, h + 2, w + 2), bent (K, h, w), steps (h / 16, w / 16): see `Finish`.
+    plain (3, h + 2, w + 2), bent (K, h, w): see `Finish`.
     """
     bends, height, width = bent.shape
     out = np.empty((bends + 3 * len(AROUND), height, width), np.float32)
-    np.multiply(bent, np.kron(steps, np.ones((LATENT, LATENT), np.float32)), out=out[:bends])
+    np.multiply(bent, np.float32(step), out=out[:bends])
     inner = plain[:, 1:-1, 1:-1]
     for n, (dy, dx) in enumerate(AROUND):
         near = plain[:, 1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]

@@ -261,19 +261,18 @@ def finish_graph(net: Finish, path: Path) -> None:
     """
     b = Builder("finish")
     bends, straight = (kernel.numpy() for kernel in net.kernels())
-    step = b.node("Resize", "step", "", b.exact(np.array([1, 1, BLOCK, BLOCK], np.float32)))
-    bent = b.node("Div", b.node("Conv", "plain", b.exact(bends)), step)
+    bent = b.node("Conv", b.node("Div", "plain", "step"), b.exact(bends))
     bent = b.node("Clip", bent, b.exact(np.float32(-1)), b.exact(np.float32(1)))
 
     def corrected(x: str, weight: np.ndarray, correction: str) -> str:
         return b.node("Conv", x, b.add(b.exact(weight), correction))
 
-    mixed = b.node("Mul", corrected(bent, net.mix.numpy()[:, :, None, None], "mix"), step)
+    mixed = b.node("Mul", corrected(bent, net.mix.numpy()[:, :, None, None], "mix"), "step")
     inner = b.node("Slice", "plain", b.whole(1, 1), b.whole(-1, -1), b.whole(2, 3))
     inner = b.add(inner, corrected("plain", straight, "straight"))
     inputs = {
         "plain": [1, COLOURS, "H", "W"],
-        "step": [1, 1, "h", "w"],
+        "step": [1],
         "mix": [COLOURS, BENDS, 1, 1],
         "straight": [COLOURS, COLOURS, 3, 3],
     }

@@ -14,7 +14,7 @@ import numpy as np
 
 from sccodec.transform.graphs import LATENT, Graph
 
-STRIP = 4  # latents: rows that are finished at once, so that what is worked on stays in the cache
+STRIP = 2  # latents: rows that are finished at once, so that what is worked on stays in the cache
 AROUND = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]  # in raster order
 
 
@@ -38,8 +38,8 @@ class Correction:
 
 Rectangle = tuple[int, int, int, int]  # left, top, right, bottom, in latents
 Piece = tuple[Rectangle, Correction | None]
-# see(rectangle, step (h, w) of its pixels, what the graph was given (3, h + 2, w + 2), its outputs)
-See = Callable[[Rectangle, np.ndarray, np.ndarray, dict[str, np.ndarray]], None]
+# see(rectangle, its step, the pixels that the graph was given (3, h + 2, w + 2), its outputs)
+See = Callable[[Rectangle, float, np.ndarray, dict[str, np.ndarray]], None]
 
 
 class Finish:
@@ -62,36 +62,37 @@ class Finish:
 
         pixels (3, H, W) float32 and steps (H/16, W/16) float32, in units of the pixels, hold the
         window and, where they do not end with the canvas, at least one latent around it. pieces
-        cut it up, in the window's coordinates; what none of them covers is left at 0.
+        cut it up, in the window's coordinates, so that each has one step; what none of them
+        covers is left at 0.
         """
         left, top, right, bottom = window
         shape = (3, (bottom - top) * LATENT, (right - left) * LATENT)
         out = np.zeros(shape, np.float32)
-        for piece, correction in _cut(window, list(pieces)):
+        for piece, correction in _cut(window, list(pieces), steps[top:bottom, left:right]):
             for strip in _strips(piece):
                 rows, columns = _places(strip, left, top)
                 out[:, rows, columns] = self._run(pixels, steps, strip, correction, see)
         return out
 
     def _run(self, pixels, steps, strip: Rectangle, correction, see) -> np.ndarray:
-        left, top, right, bottom = strip
+        left, top, _, _ = strip
         correction = correction or self.none
         around = _around(pixels, strip)
-        step = np.ascontiguousarray(steps[top:bottom, left:right])
+        step = steps[top, left]
         found = self.graph.run(
             plain=around[None],
-            step=step[None, None],
+            step=step[None],
             mix=correction.mix[:, :, None, None],
             straight=correction.kernel,
         )
         if see is not None:
-            see(strip, step, around, found)
+            see(strip, float(step), around, found)
         return found["pixels"][0]
 
 
-def _cut(window: Rectangle, pieces: list[Piece]) -> list[Piece]:
-    """The pieces inside the window; the window itself if none of them has a correction."""
-    if not any(correction for _, correction in pieces):
+def _cut(window: Rectangle, pieces: list[Piece], steps: np.ndarray) -> list[Piece]:
+    """The pieces inside the window; the window itself if they make no difference."""
+    if not any(correction for _, correction in pieces) and (steps == steps[0, 0]).all():
         return [(window, None)]
     inside = []
     for piece, correction in pieces:

@@ -50,21 +50,21 @@ def test_features_are_what_a_correction_weighs(tiny_model):
     finish = tiny_model.heads[1].finish
     random = np.random.default_rng(4)
     plain = random.normal(0, 20, (3, 34, 50)).astype(np.float32)
-    steps = np.array([[2, 3, 4], [1, 1, 2]], np.float32)
+    step = np.float32(2.5)
     mix = random.normal(0, 0.1, (3, finish.bends)).astype(np.float32)
     correction = Correction(mix, random.normal(0, 0.1, (3, 3, 8)).astype(np.float32))
 
     def run(c):
         return finish.graph.run(
             plain=plain[None],
-            step=steps[None, None],
+            step=step[None],
             mix=c.mix[:, :, None, None],
             straight=c.kernel,
         )
 
     before, after = run(finish.none), run(correction)
     weights = np.concatenate([correction.mix, correction.straight.reshape(3, 24)], 1)
-    f = features(plain, before["bent"][0], steps)
+    f = features(plain, before["bent"][0], step)
     assert len(f) == finish.bends + 3 * len(AROUND)
     added = np.tensordot(weights, f, 1)
     np.testing.assert_allclose(after["pixels"][0] - before["pixels"][0], added, atol=1e-3)

@@ -5,7 +5,7 @@ import pytest
 
 from sccodec.transform.finish import STRIP, Correction
 
-WIDTH, HEIGHT = 5, 2 * STRIP + 1  # latents
+WIDTH, HEIGHT = 5, 4 * STRIP + 1  # latents
 WHOLE = (0, 0, WIDTH, HEIGHT)
 
 
@@ -61,13 +61,23 @@ def test_constants_pass_whatever_the_correction(finish, correction):
 def test_the_graph_is_seen_strip_by_strip(finish, pixels):
     places = []
 
-    def see(place, steps, plain, found):
+    def see(place, step, plain, found):
         left, top, right, bottom = place
         places.append(place)
-        assert steps.shape == (bottom - top, right - left)
+        assert step == 3
         inner = pixels[:, 16 * top : 16 * bottom, 16 * left : 16 * right]
         np.testing.assert_array_equal(plain[:, 1:-1, 1:-1], inner)
         assert np.abs(found["bent"]).max() <= 1
 
     finish(pixels, STEPS, WHOLE, [], see)
-    assert places == [(0, 0, WIDTH, 4), (0, 4, WIDTH, 8), (0, 8, WIDTH, 9)]
+    tops = range(0, HEIGHT, STRIP)
+    assert places == [(0, top, WIDTH, min(top + STRIP, HEIGHT)) for top in tops]
+
+
+def test_each_piece_is_finished_with_its_own_step(finish, pixels):
+    pieces = [((0, 0, 2, HEIGHT), None), ((2, 0, WIDTH, HEIGHT), None)]
+    steps = np.where(np.arange(WIDTH) < 2, 3, 12).astype(np.float32) * np.ones_like(STEPS)
+    found = finish(pixels, steps, WHOLE, pieces)
+    for one, columns in ((3, slice(0, 32)), (12, slice(32, None))):
+        alone = finish(pixels, np.full_like(STEPS, one), WHOLE, [])
+        np.testing.assert_allclose(found[:, :, columns], alone[:, :, columns], atol=1e-4)
