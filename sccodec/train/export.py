@@ -245,7 +245,7 @@ def recount(model: PictureModel, exported: Model, crops: Crops, count: int) -> M
         for t, part in enumerate(np.split(met, tables.starts[1:-1]))
     ]
     path = exported.folder / "prior.npz"
-    with np.load(path) as archive:
+    with np.load(path, allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
     arrays["tables.counts"] = np.concatenate(counts).astype(np.uint32)
     np.savez_compressed(path, **arrays)
