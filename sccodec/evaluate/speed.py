@@ -47,7 +47,7 @@ STAGES = {
         "analysis": graphs.analyse,
         "rate search": TileCoder.bits,
         "entropy coding": TileCoder.code,
-        "measuring layers": Latents.each_window,
+        "decoding again": Latents.each_window,
         "writing": writer.to_bytes,
     },
     "decode": {
