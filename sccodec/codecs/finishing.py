@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sccodec.codecs.canvas import Latents, canvas
+from sccodec.codecs.canvas import canvas
 from sccodec.codecs.payloads import Coded, TileCoder
 from sccodec.codecs.tiles import Box, Grid
 from sccodec.entropy.tables import STEP_BITS, STEP_TABLE
@@ -32,7 +32,7 @@ def correct(coder: TileCoder, coded: Coded, step: int, picture: Picture, jobs: i
     for n, plan in enumerate(coder.model.layers):
         if not plan.finish:
             continue
-        for tile, normal in _decoded(coder, coded, n, step, picture, jobs).items():
+        for tile, normal in _normals(coder, coded, n, step, picture, jobs).items():
             real = int(STEP_TABLE[coder.step(n, tile, step)]) / (1 << STEP_BITS)
             coded[tile][n] = replace(
                 coded[tile][n], front=fit(normal, LAMBDA / 3 / real**2, plan.bends)
@@ -51,18 +51,14 @@ class Normal:
     target: np.ndarray
 
 
-def _decoded(
+def _normals(
     coder: TileCoder, coded: Coded, layer: int, step: int, picture: Picture, jobs: int
 ) -> dict[int, Normal]:
     """The normal equations of each tile that has this layer."""
     grid = coder.grid
-    latents = Latents(coder.model, grid.canvas)
-    none = coder.model.heads[layer].finish.none
-    for tile, parts in enumerate(coded):
-        for n in range(layer + 1):
-            if parts[n]:
-                box, s = grid.latents(tile), coder.step(n, tile, step)
-                latents.put(n, box, parts[n].latent, s, none)
+    latents = coder.decoded(coded, step)
+    none = coder.model.heads[layer].finish.none  # a correction, so that no tiles are merged
+    latents.pieces[layer] = [(place, none) for place, _ in latents.pieces[layer]]
     sums: dict[int, dict[Rectangle, Normal]] = defaultdict(dict)
     lock = threading.Lock()
 

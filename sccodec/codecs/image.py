@@ -277,16 +277,11 @@ def _write(frame, coder: TileCoder, coded: Coded, step: int, jobs: int, picture,
 
 def _measure(coder: TileCoder, coded: Coded, step: int, picture: Picture, jobs: int) -> list[int]:
     """PSNR of the picture decoded up to each layer, in 1/100 dB, as the header stores it."""
-    latents = Latents(coder.model, coder.grid.canvas)
+    latents = coder.decoded(coded, step)
     whole = Box(0, 0, picture.width, picture.height)
     peak = 255 if picture.bit_depth == 8 else 65535
     results = []
     for n in range(len(coder.model.layers)):
-        for tile, parts in enumerate(coded):
-            part = parts[n]
-            if part:
-                box, correction = coder.grid.latents(tile), coder.correction(n, part)
-                latents.put(n, box, part.latent, coder.step(n, tile, step), correction)
         errors: list[float] = []
 
         def compare(rows: slice, columns: slice, samples: np.ndarray, errors=errors) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sccodec.codecs.canvas import Latents
 from sccodec.codecs.tiles import Box, Grid
 from sccodec.container.reader import Reader
 from sccodec.entropy.tables import STEPS
@@ -99,10 +100,6 @@ class TileCoder:
         """What stands in front of a payload without a correction."""
         return NONE if self.model.layers[layer].finish else b""
 
-    def correction(self, layer: int, part: Part) -> Correction | None:
-        """The correction in front of a part."""
-        return unpack(part.front, self.model.layers[layer].bends)[0] if part.front else None
-
     def code(self, step: int, jobs: int, progress: Progress | None) -> Coded:
         """The parts of each tile, without corrections."""
 
@@ -123,6 +120,18 @@ class TileCoder:
             return parts + [None] * (len(self.model.layers) - len(parts))
 
         return each(work, range(len(self.grid)), jobs, progress)
+
+    def decoded(self, coded: Coded, step: int) -> Latents:
+        """What a decoder of these parts knows, of all layers and the whole canvas."""
+        latents = Latents(self.model, self.grid.canvas)
+        for tile, parts in enumerate(coded):
+            for n, part in enumerate(parts):
+                if part:
+                    bends = self.model.layers[n].bends
+                    correction = unpack(part.front, bends)[0] if part.front else None
+                    box, own = self.grid.latents(tile), self.step(n, tile, step)
+                    latents.put(n, box, part.latent, own, correction)
+        return latents
 
 
 @dataclass(frozen=True)

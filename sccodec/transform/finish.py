@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -29,7 +30,7 @@ class Correction:
     mix: np.ndarray
     straight: np.ndarray
 
-    @property
+    @cached_property
     def kernel(self) -> np.ndarray:
         """`straight` as a filter (3, 3, 3, 3), blind to constants."""
         flat = np.insert(self.straight, 4, -self.straight.sum(2), axis=2)
@@ -80,6 +81,7 @@ class Finish:
         around = _around(pixels, strip)
         step = steps[top, left]
         found = self.graph.run(
+            None if see else ("pixels",),
             plain=around[None],
             step=step[None],
             mix=correction.mix[:, :, None, None],

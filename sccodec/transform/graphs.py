@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -94,12 +94,16 @@ class Graph:
 
         threading.Thread(target=load, daemon=True).start()
 
-    def run(self, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+    def run(
+        self, wanted: Sequence[str] | None = None, **inputs: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """The outputs by name, or those that are wanted."""
         try:
-            values = self.session.run(None, inputs)
+            wanted = wanted or [output.name for output in self.session.get_outputs()]
+            values = self.session.run(wanted, inputs)
         except Exception as error:
             raise CodecError(f"model graph {self.path.name} failed: {error}") from None
-        return dict(zip((o.name for o in self.session.get_outputs()), values, strict=True))
+        return dict(zip(wanted, values, strict=True))
 
 
 Window = tuple[Span, Span]  # rows, columns
