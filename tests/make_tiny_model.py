@@ -55,8 +55,9 @@ def wake(model: PictureModel) -> None:
         for step in prior.context:
             step.leave.weight.normal_(std=0.05)
         prior.hyper_mean.normal_(std=0.5)
-    model.finish.mix.normal_(std=0.05)
-    model.finish.straight.normal_(std=0.02)
+    for one in model.finish:
+        one.mix.normal_(std=0.05)
+        one.straight.normal_(std=0.02)
     quantiser = model.entropy.quantiser
     quantiser.offset_net[-1].weight.normal_(std=0.05)
     quantiser.hyper_net[-1].weight.normal_(std=0.2)

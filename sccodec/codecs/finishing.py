@@ -15,7 +15,6 @@ import numpy as np
 from sccodec.codecs.canvas import canvas
 from sccodec.codecs.payloads import Coded, TileCoder
 from sccodec.codecs.tiles import Box, Grid
-from sccodec.entropy.tables import STEP_BITS, STEP_TABLE
 from sccodec.latents.corrections import LONGEST, NONE, STRAIGHT, Numbers, pack, rice_bits, size
 from sccodec.media.image import Picture
 from sccodec.transform.finish import AROUND, Rectangle
@@ -33,18 +32,16 @@ def correct(coder: TileCoder, coded: Coded, step: int, picture: Picture, jobs: i
         if not plan.finish:
             continue
         for tile, normal in _normals(coder, coded, n, step, picture, jobs).items():
-            real = int(STEP_TABLE[coder.step(n, tile, step)]) / (1 << STEP_BITS)
-            coded[tile][n] = replace(
-                coded[tile][n], front=fit(normal, LAMBDA / 3 / real**2, plan.bends)
-            )
+            front = fit(normal, LAMBDA / 3, plan.bends)
+            coded[tile][n] = replace(coded[tile][n], front=front)
     return coded
 
 
 @dataclass
 class Normal:
-    """Sums over pixels p: features f (F,) and what three colours e (3,) lack after the finish.
+    """Sums over pixels: features f (F,) and what three colours e (3,) lack after the finish.
 
-    gram (F, F) of f f^T; target (F, 3) of f e^T.
+    gram (F, F) of f f^T; target (F, 3) of f e^T; both in units of the step.
     """
 
     gram: np.ndarray
@@ -56,22 +53,22 @@ def _normals(
 ) -> dict[int, Normal]:
     """The normal equations of each tile that has this layer."""
     grid = coder.grid
-    latents = coder.decoded(coded, step)
+    latents, bends = coder.decoded(coded, step), coder.model.layers[layer].bends
     none = coder.model.heads[layer].finish.none  # a correction, so that no tiles are merged
     latents.pieces[layer] = [(place, none) for place, _ in latents.pieces[layer]]
     sums: dict[int, dict[Rectangle, Normal]] = defaultdict(dict)
     lock = threading.Lock()
 
-    def see(place: Rectangle, unit: float, plain: np.ndarray, found: dict) -> None:
+    def see(place: Rectangle, unit: float, found: dict) -> None:
         left, top = place[0] * LATENT, place[1] * LATENT
-        height = min(plain.shape[1] - 2, picture.height - top)
-        width = min(plain.shape[2] - 2, picture.width - left)
+        height = min(place[3] * LATENT, picture.height) - top
+        width = min(place[2] * LATENT, picture.width) - left
         if height <= 0 or width <= 0:
             return
-        f = features(plain, found["bent"][0], unit)[:, :height, :width]
+        f = features(found["near"][0], found["bent"][0][:bends])[:, :height, :width]
         rows, columns = Span(0, 0, top, top + height), Span(0, 0, left, left + width)
         lacks = canvas(picture, rows, columns) - found["pixels"][0][:, :height, :width]
-        f, lacks = f.reshape(len(f), -1), lacks.reshape(3, -1)
+        f, lacks = f.reshape(len(f), -1), lacks.reshape(3, -1) / np.float32(unit)
         normal = Normal(f @ f.T, f @ lacks.T)
         with lock:
             sums[_tile_of(grid, place)][place] = normal
@@ -93,18 +90,20 @@ def _tile_of(grid: Grid, place: Rectangle) -> int:
     return place[1] * LATENT // grid.tile * grid.columns + place[0] * LATENT // grid.tile
 
 
-def features(plain: np.ndarray, bent: np.ndarray, step: float) -> np.ndarray:
-    """What a correction weighs, (K + 24, h, w) float32 in units of pixels.
+def features(near: np.ndarray, bent: np.ndarray) -> np.ndarray:
+    """What a correction weighs, (K + 24, h, w) float32 in units of the step.
 
-    plain (3, h + 2, w + 2), bent (K, h, w): see `Finish`.
+    near (3, h + 2 d, w + 2 d) and bent (K, h, w): outputs of the finish, d being the dilation of
+    its last pass.
     """
     bends, height, width = bent.shape
     out = np.empty((bends + 3 * len(AROUND), height, width), np.float32)
-    np.multiply(bent, np.float32(step), out=out[:bends])
-    inner = plain[:, 1:-1, 1:-1]
+    out[:bends] = bent
+    d = (near.shape[1] - height) // 2
+    inner = near[:, d:-d, d:-d]
     for n, (dy, dx) in enumerate(AROUND):
-        near = plain[:, 1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
-        np.subtract(near, inner, out=out[bends + n :: len(AROUND)])
+        beside = near[:, d + d * dy :, d + d * dx :][:, :height, :width]
+        np.subtract(beside, inner, out=out[bends + n :: len(AROUND)])
     return out
 
 

@@ -106,17 +106,16 @@ def encode(
     offsets, skipped = _interest(settings.interest, grid)
     coder = TileCoder(model, grid, latents, offsets, skipped, settings.effort or DEFAULT_EFFORT)
     step, coded = _meet(coder, overhead, settings, picture, progress)
-    while True:
-        data = _write(frame, coder, coded, step, settings.jobs, picture, limits)
-        if settings.max_bytes is None or len(data) <= settings.max_bytes:
-            return data
+    most = math.inf if settings.max_bytes is None else settings.max_bytes
+    while (size := overhead + _payload_bytes(coded)) > most:
         if step >= coder.range[1]:
             raise BadRequest(
-                f"{settings.max_bytes} bytes are too few; the coarsest step needs {len(data)}",
+                f"{most} bytes are too few; the coarsest step needs {size}",
                 hint="extract --max-bytes drops whole layers, or scale the picture down",
             )
         step += 1
         coded = _code(coder, step, picture, settings.jobs, progress)
+    return _write(frame, coder, coded, step, settings.jobs, picture, limits)
 
 
 def _interest(interest: Interest | None, grid: Grid) -> tuple[list[int], set[int]]:
@@ -240,6 +239,10 @@ def _fronts(coder: TileCoder, coded: Coded) -> int:
         for n, part in enumerate(parts)
         if part
     )
+
+
+def _payload_bytes(coded: Coded) -> int:
+    return sum(len(part.data) for parts in coded for part in parts if part)
 
 
 def _code(coder: TileCoder, step: int, picture: Picture, jobs: int, progress) -> Coded:

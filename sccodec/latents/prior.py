@@ -101,17 +101,28 @@ class Context:
         """Activations (M, 4, n) of known latents and features (D, 4, n) -> mean and log2-scale
         (M, 4, n), meaningful where the round codes."""
         n = unit.shape[2]
-        entered = np.empty((len(self.enter.weight), 4, n))
-        for place, (channels, weight) in enumerate(self.known):
-            entered[:, place] = weight @ unit[channels, place]
-        entered += self.enter.bias[:, :, None]
-        around = self.spread(merge(settle(entered, leaky=True), height, width))
+        around = self._around(unit, height, width)
         mixed = self.mix(np.concatenate([split(around), features]))
         mean, log2_scale = np.empty((2, len(unit), 4, n))
         for place, (channels, weight, bias) in enumerate(self.coded):
             out = settle(weight @ mixed[:, place] + bias, leaky=False)
             mean[channels, place], log2_scale[channels, place] = np.split(out, 2)
         return mean, log2_scale
+
+    def _around(self, unit: np.ndarray, height: int, width: int) -> np.ndarray:
+        """What the known latents around each place tell, (D, height, width)."""
+        if not any(len(channels) for channels, _ in self.known):
+            # Nothing is known: 3x3 places have all that there is, inside, at edges and corners.
+            small = self.spread(self.enter(np.zeros((len(unit), 3, 3))))
+            rows, columns = np.ones(height, int), np.ones(width, int)
+            for each in (rows, columns):
+                each[0], each[-1] = 0, 2
+            return small[:, rows[:, None], columns]
+        entered = np.empty((len(self.enter.weight), 4, unit.shape[2]))
+        for place, (channels, weight) in enumerate(self.known):
+            entered[:, place] = weight @ unit[channels, place]
+        entered += self.enter.bias[:, :, None]
+        return self.spread(merge(settle(entered, leaky=True), height, width))
 
 
 class Turns:

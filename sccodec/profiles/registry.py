@@ -50,7 +50,8 @@ class LayerPlan:
     worth: tuple[float, ...] | None = None
     coarser: int = 0  # for the encoder alone: step indexes that it adds to a picture's
     finish: str | None = None  # graph that the head's pixels go through
-    bends: int = 0  # its clipped filters
+    bends: int = 0  # its clipped filters that a tile may correct
+    reach: int = 1  # pixels that it sees on each side
 
 
 class Model:
@@ -155,10 +156,13 @@ class Model:
         return tuple(
             Head(
                 Graph(self.folder / layer.head, layer.halo),
-                Finish(Graph(self.folder / layer.finish, 0), layer.bends) if layer.finish else None,
+                self._finish(layer) if layer.finish else None,
             )
             for layer in self.layers
         )
+
+    def _finish(self, layer: LayerPlan) -> Finish:
+        return Finish(Graph(self.folder / layer.finish, 0), layer.bends, layer.reach)
 
 
 def folders() -> list[Path]:

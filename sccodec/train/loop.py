@@ -18,7 +18,7 @@ from sccodec.errors import BadRequest
 from sccodec.train import data
 from sccodec.train.loss import Terms, rate_distortion
 from sccodec.train.model import Coded, PictureModel, load, save, start, warm_start
-from sccodec.train.networks import Shape
+from sccodec.train.networks import COARSER, Shape
 from sccodec.train.objectives import descend
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -168,7 +168,7 @@ class Run:
         log2_step = torch.tensor(low + (high - low) * spread, dtype=torch.float32)
         log2_step = log2_step.to(x.device)[:, None, None, None]
         jitter = torch.tensor(draw.normal(0, recipe.base_jitter, count), dtype=torch.float32)
-        base_log2 = log2_step + jitter.to(x.device)[:, None, None, None]
+        base_log2 = log2_step + COARSER / 32 + jitter.to(x.device)[:, None, None, None]
         absent = torch.tensor(draw.random(count) < recipe.absent, device=x.device)
         self.optimiser.zero_grad(set_to_none=True)
         if recipe.objectives:
@@ -216,7 +216,7 @@ class Run:
             for n in range(count):
                 x = self.held_out.centred(n).to(self.device)
                 log2_step = torch.full((1, 1, 1, 1), math.log2(step), device=self.device)
-                coded = self.average(x, log2_step, log2_step)
+                coded = self.average(x, log2_step + COARSER / 32, log2_step)
                 coded.full.clamp_(-128, 127), coded.base.clamp_(-128, 127)
                 terms = rate_distortion(x, coded, log2_step, self.recipe.base_weight)
                 psnr = [

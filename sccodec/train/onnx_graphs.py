@@ -32,6 +32,7 @@ from sccodec.train.wavelet import COLOURS
 
 OPSET = 17
 END = 2**31 - 1  # of an axis, however long
+UNCLIPPED = 2.0**-16  # brings pixels, in steps, far below 1
 
 
 class Builder:
@@ -255,28 +256,39 @@ def full_graph(net: Synthesis, lap: Lap, path: Path) -> None:
 
 
 def finish_graph(net: Finish, path: Path) -> None:
-    """The finish, on pixels with one more on each side, with what a tile adds to it.
+    """The finish, on pixels and those around them, with what a tile adds to the last pass.
 
-    Its few weights stay float32: rounded ones would not be blind to constants.
+    All is in units of the step. A pass is one convolution for clipped and linear filters, a clip,
+    and a mix: what the linear ones and the pixel itself give is made so small that nothing of it is
+    clipped, by a power of two, which costs no precision. The few weights stay float32: rounded
+    ones would not be blind to constants.
     """
     b = Builder("finish")
-    bends, straight = (kernel.numpy() for kernel in net.kernels())
-    bent = b.node("Conv", b.node("Div", "plain", "step"), b.exact(bends))
-    bent = b.node("Clip", bent, b.exact(np.float32(-1)), b.exact(np.float32(1)))
-
-    def corrected(x: str, weight: np.ndarray, correction: str) -> str:
-        return b.node("Conv", x, b.add(b.exact(weight), correction))
-
-    mixed = b.node("Mul", corrected(bent, net.mix.numpy()[:, :, None, None], "mix"), "step")
-    inner = b.node("Slice", "plain", b.whole(1, 1), b.whole(-1, -1), b.whole(2, 3))
-    inner = b.add(inner, corrected("plain", straight, "straight"))
+    low, high = b.exact(np.float32(-1)), b.exact(np.float32(1))
+    same = np.eye(COLOURS, dtype=np.float32)
+    pixels = b.node("Div", "plain", "step")
+    for one in net:
+        near = pixels
+        bends, straight = (kernel.numpy().copy() for kernel in one.kernels())
+        straight[:, :, 1, 1] += same
+        filters = b.exact(np.concatenate([bends, straight * UNCLIPPED]))
+        mix = b.exact(np.concatenate([one.mix.numpy(), same / UNCLIPPED], 1)[:, :, None, None])
+        if one is net[-1]:
+            small = b.node("Mul", "straight", b.exact(np.float32(UNCLIPPED)))
+            filters = b.add(filters, b.node("Concat", b.exact(0 * bends), small, axis=0))
+            none = b.exact(np.zeros((COLOURS, COLOURS, 1, 1), np.float32))
+            mix = b.add(mix, b.node("Concat", "mix", none, axis=1))
+        bent = b.node("Conv", near, filters, dilations=[one.dilation] * 2)
+        bent = b.node("Clip", bent, low, high)
+        pixels = b.node("Conv", bent, mix)
     inputs = {
         "plain": [1, COLOURS, "H", "W"],
         "step": [1],
         "mix": [COLOURS, BENDS, 1, 1],
         "straight": [COLOURS, COLOURS, 3, 3],
     }
-    b.save(path, inputs, {"pixels": b.add(inner, mixed), "bent": bent})
+    outputs = {"pixels": b.node("Mul", pixels, "step"), "near": near, "bent": bent}
+    b.save(path, inputs, outputs)
 
 
 def _save_synthesis(

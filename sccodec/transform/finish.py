@@ -1,8 +1,9 @@
 """The last step of a synthesis, at full resolution: clipped filters, which a tile may correct.
 
-The graph has K clipped filters of 3x3 pixels (`bent`, each within -1..1), mixes them to three
-colours in units of the step, and adds a linear filter. A tile's correction is added to the mix
-and to the linear filter. `formats/layers.md` is the specification.
+The graph has passes, each with clipped filters of 3x3 pixels, which it mixes to three colours in
+units of the step, and a linear filter. To those of the last pass, which sees the pixels `near` and
+whose K clipped filters give `bent` (each within -1..1), a tile's correction is added.
+`formats/layers.md` is the specification.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class Correction:
     """What a tile adds to its finish.
 
     mix (3, K) float32: to a colour from the clipped filters; straight (3, 3, 8) float32: to a
-    colour from another one's differences between the eight neighbours (raster order) and a pixel.
+    colour from another one's differences between eight neighbours (raster order) and a pixel.
     """
 
     mix: np.ndarray
@@ -39,16 +40,16 @@ class Correction:
 
 Rectangle = tuple[int, int, int, int]  # left, top, right, bottom, in latents
 Piece = tuple[Rectangle, Correction | None]
-# see(rectangle, its step, the pixels that the graph was given (3, h + 2, w + 2), its outputs)
-See = Callable[[Rectangle, float, np.ndarray, dict[str, np.ndarray]], None]
+# see(rectangle, its step, the graph's outputs)
+See = Callable[[Rectangle, float, dict[str, np.ndarray]], None]
 
 
 class Finish:
     """The finish of one layer's synthesis."""
 
-    def __init__(self, graph: Graph, bends: int):
-        """`bends`: how many clipped filters the graph has."""
-        self.graph, self.bends = graph, bends
+    def __init__(self, graph: Graph, bends: int, reach: int):
+        """`bends`: K; `reach`: pixels that the graph sees on each side, 16 at most."""
+        self.graph, self.bends, self.reach = graph, bends, reach
         self.none = Correction(np.zeros((3, bends), np.float32), np.zeros((3, 3, 8), np.float32))
 
     def __call__(
@@ -78,7 +79,7 @@ class Finish:
     def _run(self, pixels, steps, strip: Rectangle, correction, see) -> np.ndarray:
         left, top, _, _ = strip
         correction = correction or self.none
-        around = _around(pixels, strip)
+        around = _around(pixels, strip, self.reach)
         step = steps[top, left]
         found = self.graph.run(
             None if see else ("pixels",),
@@ -88,7 +89,7 @@ class Finish:
             straight=correction.kernel,
         )
         if see is not None:
-            see(strip, float(step), around, found)
+            see(strip, float(step), found)
         return found["pixels"][0]
 
 
@@ -119,13 +120,11 @@ def _places(strip: Rectangle, left: int, top: int) -> tuple[slice, slice]:
     )
 
 
-def _around(pixels: np.ndarray, strip: Rectangle) -> np.ndarray:
-    """A strip and one pixel around it; beyond the edges the nearest pixel is repeated."""
-    rows, columns = _places(strip, 0, 0)
-    height, width = pixels.shape[1:]
-    y = slice(max(rows.start - 1, 0), min(rows.stop + 1, height))
-    x = slice(max(columns.start - 1, 0), min(columns.stop + 1, width))
-    lacks = [(0, 0)]
-    lacks.append((int(rows.start == 0), int(rows.stop == height)))
-    lacks.append((int(columns.start == 0), int(columns.stop == width)))
-    return np.pad(pixels[:, y, x], lacks, mode="edge")
+def _around(pixels: np.ndarray, strip: Rectangle, reach: int) -> np.ndarray:
+    """A strip and `reach` pixels around it; beyond the edges the nearest pixel is repeated."""
+    cut, lacks = [slice(None)], [(0, 0)]
+    for inner, size in zip(_places(strip, 0, 0), pixels.shape[1:], strict=True):
+        begin, end = inner.start - reach, inner.stop + reach
+        cut.append(slice(max(begin, 0), min(end, size)))
+        lacks.append((max(-begin, 0), max(end - size, 0)))
+    return np.pad(pixels[tuple(cut)], lacks, mode="edge")

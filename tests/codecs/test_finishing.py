@@ -49,7 +49,8 @@ def test_nothing_to_explain_and_nothing_to_explain_it_with():
 def test_features_are_what_a_correction_weighs(tiny_model):
     finish = tiny_model.heads[1].finish
     random = np.random.default_rng(4)
-    plain = random.normal(0, 20, (3, 34, 50)).astype(np.float32)
+    beyond = 2 * finish.reach
+    plain = random.normal(0, 20, (3, 32 + beyond, 48 + beyond)).astype(np.float32)
     step = np.float32(2.5)
     mix = random.normal(0, 0.1, (3, finish.bends)).astype(np.float32)
     correction = Correction(mix, random.normal(0, 0.1, (3, 3, 8)).astype(np.float32))
@@ -64,9 +65,9 @@ def test_features_are_what_a_correction_weighs(tiny_model):
 
     before, after = run(finish.none), run(correction)
     weights = np.concatenate([correction.mix, correction.straight.reshape(3, 24)], 1)
-    f = features(plain, before["bent"][0], step)
+    f = features(before["near"][0], before["bent"][0][: finish.bends])
     assert len(f) == finish.bends + 3 * len(AROUND)
-    added = np.tensordot(weights, f, 1)
+    added = step * np.tensordot(weights, f, 1)
     np.testing.assert_allclose(after["pixels"][0] - before["pixels"][0], added, atol=1e-3)
 
 

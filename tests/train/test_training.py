@@ -203,7 +203,8 @@ def test_exported_graphs_are_the_networks(folder, tmp_path):
     start(model, data.load([folder / "train.tar"], tmp_path, smallest=64))
     for net in (model.base_synthesis.leave, model.synthesis.leave):
         torch.nn.init.normal_(net.weight, std=0.5)
-    torch.nn.init.normal_(model.finish.mix, std=0.1)
+    for one in model.finish:
+        torch.nn.init.normal_(one.mix, std=0.1)
     exported = export.export(model, tmp_path / "tiny-x", "tiny-x", (-1.0, 4.0), {})
     x = torch.from_numpy(scene(3, 128)).permute(2, 0, 1)[None].float() - 128
     plane = torch.full((1, 1, 8, 8), 0.5)
@@ -265,8 +266,9 @@ def test_a_finish_leaves_constants_and_starts_silent():
     step, x = torch.ones(1, 1, 2, 3), torch.rand(1, 3, 32, 48)
     with torch.no_grad():
         assert torch.equal(finish(x, step), x)
-        finish.mix.normal_()
-        finish.straight.normal_()
+        for one in finish:
+            one.mix.normal_()
+            one.straight.normal_()
         torch.testing.assert_close(finish(flat, step), flat, atol=1e-4, rtol=0)
 
 
