@@ -340,7 +340,7 @@ class _Read:
 
 
 def decode(shape, payload: bytes, *, plain: bool = False) -> np.ndarray:
-    """What `encode` was given, int32. Raises Damaged if the payload cannot be that of such a tile."""
+    """What `encode` was given, int32. Raises Damaged if the payload cannot be of such a tile."""
     planes, h, rows, w, columns = shape
     if 0 in shape:
         if payload:
