@@ -87,12 +87,23 @@ class Counts:
 
     def meet(self, context: np.ndarray, magnitude: np.ndarray) -> None:
         """The flags of magnitudes (n,) whose first flags have these contexts."""
-        for flag, (which, begin, places) in enumerate(flags_of(context, magnitude)):
-            size, here = _FIRST[min(flag + 1, TABLES)] - begin, slice(begin, None)
-            met = np.bincount(places, minlength=size)
-            self.all[here][: len(met)] += MET * met
-            met = np.bincount(places[magnitude[which] > flag], minlength=size)
-            self.ones[here][: len(met)] += MET * met
+        self._add(0, context, None, magnitude > 0)
+        some = np.flatnonzero(magnitude)
+        for table in range(1, TABLES):
+            context, magnitude = context[some], magnitude[some]
+            later = context // (CONTEXTS // LATER)
+            if table < TABLES - 1:
+                self._add(table, later, None, magnitude > table)
+                some = np.flatnonzero(magnitude > table)
+            else:
+                set_ = np.minimum(magnitude, ESCAPE) - table
+                self._add(table, later, set_ + (magnitude < ESCAPE), set_)
+
+    def _add(self, table: int, places: np.ndarray, flags, set_: np.ndarray) -> None:
+        """Flags in places of a table, one in each if None, and so many of them set."""
+        begin, end = _FIRST[table : table + 2]
+        for counts, number in ((self.all, flags), (self.ones, set_)):
+            counts[begin:end] += MET * np.bincount(places, number, end - begin).astype(int)
 
 
 def flags_of(context: np.ndarray, magnitude: np.ndarray):
@@ -190,17 +201,25 @@ def _lower(known: dict, u: int, v: int, mean: np.ndarray, shape) -> np.ndarray:
 _COST = -np.log2(np.stack([UNIT - PROBABILITY, PROBABILITY]) / UNIT)  # bits of a flag, [set, code]
 
 
+# How often a magnitude up to ESCAPE has a set flag, and one that is not, of each later table.
+_SET = np.zeros((ESCAPE + 1, TABLES - 1))
+_UNSET = np.zeros((ESCAPE + 1, TABLES - 1))
+for _size in range(1, ESCAPE + 1):
+    for _flag in range(1, _size):
+        _SET[_size, min(_flag, TABLES - 1) - 1] += 1
+    if _size < ESCAPE:
+        _UNSET[_size, min(_size, TABLES - 1) - 1] = 1
+
+
 def _costs(codes: np.ndarray) -> np.ndarray:
     """(contexts, 15) bits of magnitudes below ESCAPE and of ESCAPE itself, with their signs."""
-    off, on = _COST[0][codes], _COST[1][codes]
-    parts = list(zip(np.split(off, _FIRST[1:-1]), np.split(on, _FIRST[1:-1]), strict=True))
-    bits, so_far = np.empty((CONTEXTS, ESCAPE + 1)), parts[0][1] + 1
-    bits[:, 0] = parts[0][0]
-    for size in range(1, ESCAPE):
-        off, on = (np.repeat(one, CONTEXTS // LATER) for one in parts[min(size, TABLES - 1)])
-        bits[:, size] = so_far + off
-        so_far = so_far + on
-    bits[:, ESCAPE] = so_far + 4
+    off, on = _COST[:, codes]
+    shape = TABLES - 1, LATER
+    later = _SET @ on[CONTEXTS:].reshape(shape) + _UNSET @ off[CONTEXTS:].reshape(shape)
+    bits = np.repeat(later.T, CONTEXTS // LATER, 0)
+    bits += on[:CONTEXTS, None] + 1
+    bits[:, 0] = off[:CONTEXTS]
+    bits[:, ESCAPE] += 4
     return bits
 
 
