@@ -5,7 +5,7 @@ blocks, from low frequencies to high, each in four groups of planes. The context
 is how large it is expected to be: a weighted sum of logarithms of what lies around it in lower
 bands, of its plane's mean, and of what the other planes have at its place. Each context counts the
 flags that it has met, and its counts give the probability for the next round, so that a payload
-has nothing but flags. `formats/tensor.md` section 7 is the specification. Encoder and decoder drive
+has nothing but flags. `formats/tensor.md` section 8 is the specification. Encoder and decoder drive
 the same `Walk`, so they cannot drift apart.
 """
 
@@ -31,15 +31,15 @@ MET = 32  # that a flag adds to the counts of its context
 SHIFT = 9  # of the weighted sum
 # Of the means of blocks, and of blocks: constant, lower, near, lately, common, mean, here, near
 # here, band. Fitted to bottlenecks of EfficientNet-Lite0; other features differ by few percent.
-WEIGHTS = ((13596, 15, 0, 44, -42, -22, 18, 0, 18), (6579, 17, 30, 13, -4, 22, 55, -11, -15))
+WEIGHTS = ((14107, 16, 0, 45, -41, -28, 17, 0, 17), (5679, 16, 35, 14, -9, 19, 67, -12, -11))
 START = 192  # what each context has met at the start, and how much of it set flags
 ONES = (
     (1,) * 15
     + (2, 2, 3, 4, 6, 8, 11, 15, 20, 26, 35, 46, 58, 72, 88, 104, 120, 134, 146, 157, 166, 172)
     + (177, 181, 184, 186, 188, 189, 190, 190, 191, 191, 191)
-    + (4, 4, 4, 4, 4, 4, 4, 6, 12, 27, 65, 117, 154, 173, 182, 182)
-    + (38, 38, 38, 38, 38, 38, 38, 38, 33, 35, 65, 113, 152, 177, 182, 182)
-    + (58, 58, 67, 67, 77, 81, 84, 86, 84, 81, 86, 111, 142, 163, 173, 173)
+    + (2, 2, 2, 2, 2, 2, 2, 3, 6, 18, 45, 95, 142, 169, 182, 182)
+    + (38, 38, 38, 38, 38, 38, 38, 35, 25, 26, 50, 94, 139, 172, 182, 182)
+    + (67, 67, 67, 67, 67, 67, 67, 70, 70, 70, 71, 101, 130, 153, 164, 164)
 )
 _FIRST = np.array([0, CONTEXTS, CONTEXTS + LATER, CONTEXTS + 2 * LATER, len(ONES)])  # of tables
 

@@ -4,7 +4,7 @@ A plane is cut into h x w blocks of R x C elements, what lacks at its end repeat
 Coefficient (u, v) of block (i, j) stands at row i R + u and column j C + v. The coefficients (0, 0)
 of all blocks, h x w of them, are transformed once more; frequency (i, j) of these stands where
 coefficient (0, 0) of block (i, j) would. The inverse is one of integers, so that every machine
-restores the same values; formats/tensor.md section 6.
+restores the same values; formats/tensor.md section 7.
 """
 
 from __future__ import annotations
