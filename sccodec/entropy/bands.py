@@ -223,6 +223,19 @@ def _costs(codes: np.ndarray) -> np.ndarray:
     return bits
 
 
+def _bits_of(costs: np.ndarray, context: np.ndarray, magnitude: np.ndarray) -> np.ndarray:
+    """(n,) bits of magnitudes in contexts, with their signs."""
+    bits = costs[context, np.minimum(magnitude, ESCAPE)]
+    long = np.flatnonzero(magnitude > ESCAPE)
+    bits[long] += _width(magnitude[long] - ESCAPE + 1)
+    return bits
+
+
+def _width(values: np.ndarray) -> np.ndarray:
+    """Bits beyond the first of numbers from 1 on."""
+    return np.frexp(values)[1] - 1
+
+
 class _Choosing:
     """Gives a walk the coefficients that cost the least for what they leave of the values."""
 
@@ -239,14 +252,12 @@ class _Choosing:
         best, least = np.zeros(len(some), np.int32), size**2 + self._lagrangian * costs[known, 0]
         for magnitude in (np.maximum(high - 1, 0), high):
             gap = size - magnitude
-            bits = costs[known, np.minimum(magnitude, ESCAPE)]
-            bits += 2 * np.log2(np.maximum(magnitude - ESCAPE + 1, 1))
-            cost = gap * gap + self._lagrangian * bits
+            cost = gap * gap + self._lagrangian * _bits_of(costs, known, magnitude)
             better = cost < least
             best[better], least[better] = magnitude[better], cost[better]
         found = np.zeros(len(values), np.int32)
         found[some] = best
-        self.bits += float(costs[context, np.minimum(found, ESCAPE)].sum())
+        self.bits += float(_bits_of(costs, context, found).sum())
         return np.where(values < 0, -found, found)
 
 
@@ -267,7 +278,7 @@ class _Known:
             self._parts.append(("flags", arranged, codes[begin:end]))
         rest = magnitude[magnitude >= ESCAPE] - ESCAPE + 1
         if len(rest):
-            width = np.frexp(rest)[1] - 1
+            width = _width(rest)
             self._parts.append(("numbers", width, 1))
             for bits in range(1, WIDTHS + 1):
                 some = rest[width == bits]
