@@ -48,6 +48,8 @@ def may_pay(
     """Whether coefficients of some planes look cheaper than their values, at a mean squared
     error."""
     window, step = Window(grid, tensor.values), math.sqrt(6 * error)
+    if not step:  # nothing is left to win
+        return False
     _, rows, columns = grid.planes
     wanted = max(SAMPLED // (rows * columns * len(grid.parts)), 1)
     before = after = 0.0
