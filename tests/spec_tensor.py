@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 import zlib
 from fractions import Fraction
-from math import isqrt
+from math import cos, floor, isqrt, pi, sqrt
 
 import numpy as np
 
@@ -41,6 +41,9 @@ def tens(raw):
         length = source.one("B")
         name = bytes(source.take("B", length)).decode()
         kind, coder, axes, channel_axis = source.take("B", 4)
+        if coder == 2:
+            found.append(transformed(source, axes) | {"name": name, "kind": kind})
+            continue
         scales, layers = source.one("I"), source.one("B")
         tensor = {"name": name, "kind": kind, "coder": coder % 128, "offsets": []}
         tensor |= {"layers": [], "filters": []}
@@ -428,3 +431,219 @@ def unary(payload, shape, n, first=None, parents=None):
 
 def checksum(levels, n):
     return zlib.crc32(levels.astype("u1" if n <= 256 else "<i4").tobytes())
+
+
+# -- 7. the transform -------------------------------------------------------------------------
+
+
+def varint(source):
+    value, shift = 0, 0
+    while True:
+        byte = source.one("B")
+        value += (byte % 128) << shift
+        if byte < 128:
+            return value
+        shift += 7
+
+
+def transformed(source, axes):
+    """What follows channel_axis of a tensor with a transform."""
+    shape = [varint(source) for _ in range(axes)]
+    form, step = source.one("B"), source.one("f")
+    inward = source.take("b", 3)
+    block = source.take("B", 2)
+    limits = source.take("f", 2) if form & 1 else None
+    assert form < 2
+    return {"shape": shape, "step": step, "inward": inward, "block": block, "limits": limits}
+
+
+def matrix(n):
+    rows = []
+    for k in range(n):
+        scale = sqrt((2 if k else 1) / n)
+        wave = [scale * cos(pi * (2 * x + 1) * k / (2 * n)) for x in range(n)]
+        rows.append([floor(2**14 * w + 0.5) for w in wave])
+    return rows
+
+
+def twice(down, across, table):
+    """The sums over rows and columns of a table of integers, as a dict by place."""
+    return {
+        (a, b): sum(down[i][a] * across[j][b] * v for (i, j), v in table.items() if v)
+        for a in range(len(down))
+        for b in range(len(across))
+    }
+
+
+def elements(q, entry, rows, columns):
+    """Coefficients (P, h R, w C) to float64 values (P, rows, columns)."""
+    R, C = entry["block"]
+    P, h, w = q.shape[0], q.shape[1] // R, q.shape[2] // C
+    found = np.zeros((P, h * R, w * C))
+    fine = matrix(R), matrix(C)
+    scale = entry["step"] / 2.0**34
+
+    def scaled(v):
+        inward = entry["inward"][min(abs(v), 3) - 1]
+        return 64 * v + (inward if v > 0 else -inward) if v else 0
+
+    for p in range(P):
+        table = [[scaled(int(v)) for v in row] for row in q[p]]
+        means = {(i, j): table[i * R][j * C] for i in range(h) for j in range(w)}
+        means = twice(matrix(h), matrix(w), means)
+        for (i, j), mean in means.items():
+            block = {(u, v): table[i * R + u][j * C + v] for u in range(R) for v in range(C)}
+            block[0, 0] = (mean + 2**27) >> 28
+            for (a, b), x in twice(*fine, block).items():
+                found[p, i * R + a, j * C + b] = float(x) * scale
+    found = found[:, :rows, :columns]
+    return found if entry["limits"] is None else np.clip(found, *entry["limits"])
+
+
+# -- 8. coefficients --------------------------------------------------------------------------
+
+MEANS = {"constant": 14107, "lower": 16, "near": 0, "lately": 45, "common": -41, "mean": -28}
+MEANS |= {"here": 17, "beside": 0, "band": 17}
+BLOCKS = {"constant": 5679, "lower": 16, "near": 35, "lately": 14, "common": -9, "mean": 19}
+BLOCKS |= {"here": 67, "beside": -12, "band": -11}
+SET = [
+    [1] * 15
+    + [2, 2, 3, 4, 6, 8, 11, 15, 20, 26, 35, 46, 58, 72, 88, 104, 120, 134, 146, 157, 166, 172]
+    + [177, 181, 184, 186, 188, 189, 190, 190, 191, 191, 191],
+    [2, 2, 2, 2, 2, 2, 2, 3, 6, 18, 45, 95, 142, 169, 182, 182],
+    [38, 38, 38, 38, 38, 38, 38, 35, 25, 26, 50, 94, 139, 172, 182, 182],
+    [67, 67, 67, 67, 67, 67, 67, 70, 70, 70, 71, 101, 130, 153, 164, 164],
+]
+
+
+def lg(n):
+    p = (n + 2).bit_length() - 1
+    return 16 * (n + 2) // 2**p + 16 * p - 16
+
+
+def around(table, y, x):
+    def at(i, j):
+        return table.get((y + i, x + j), 0)
+
+    beside = at(-1, 0) + at(1, 0) + at(0, -1) + at(0, 1)
+    return (2 * beside + at(-1, -1) + at(-1, 1) + at(1, -1) + at(1, 1)) // 12
+
+
+class Coefficients:
+    """One tile: `found` (P, h R, w C) of its payload."""
+
+    def __init__(self, payload, planes, grid, block):
+        self.P, (self.h, self.w), (self.R, self.C) = planes, grid, block
+        self.found = np.zeros((planes, self.h * self.R, self.w * self.C), np.int64)
+        if not payload:
+            return
+        self.flags = Flags(payload)
+        self.ones = [list(table) for table in SET]
+        self.met = [[192] * len(table) for table in SET]
+        self.mean = [0] * planes
+        for weights, sizes in ((MEANS, grid), (BLOCKS, block)):
+            self.known = {}
+            self.lately = {}
+            bands = [(u, v) for u in range(sizes[0]) for v in range(sizes[1])]
+            bands.sort(key=lambda f: (2 * max(f) + min(f), f[0]))
+            for band in bands[weights is BLOCKS :]:
+                self.band(*band, weights)
+        assert not self.flags.words
+        assert self.flags.state == 0
+
+    def band(self, u, v, weights):
+        means = weights is MEANS
+        h, w = (1, 1) if means else (self.h, self.w)
+        places = [(i, j) for i in range(h) for j in range(w)]
+        lower, q = {}, {}
+        near = [(u - 1, v), (u, v - 1), (u - 1, v - 1)]
+        if u == 0:
+            near = [(0, v - 1), (0, v - 2)]
+        elif v == 0:
+            near = [(u - 1, 0), (u - 2, 0)]
+        near = [f for f in near if f in self.known]
+        for p in range(self.P):
+            for at in places:
+                seen = [self.known[f][p][at] for f in near]
+                value = sum(seen) // len(seen) if seen else self.mean[p]
+                lower.setdefault(p, {})[at] = value
+        common = {
+            at: sum(lower[p][at] + self.lately.get((p, at), 0) for p in range(self.P))
+            // (2 * self.P)
+            for at in places
+        }
+        for group in range(4):
+            planes = range(group, self.P, 4)
+            if not planes:
+                continue
+            here = common
+            if group:
+                done = [p for p in range(self.P) if p % 4 < group]
+                here = {
+                    at: 64 * sum(min(abs(q[p, at]), 15) for p in done) // len(done) for at in places
+                }
+            band = sum(here.values()) // len(places)
+            elements = [(p, at) for p in planes for at in places]
+            contexts = []
+            for p, at in elements:
+                terms = {
+                    "lower": lower[p][at],
+                    "near": around(lower[p], *at),
+                    "lately": self.lately.get((p, at), 0),
+                    "common": common[at],
+                    "mean": self.mean[p],
+                    "here": here[at],
+                    "beside": around(here, *at),
+                    "band": band,
+                }
+                total = weights["constant"]
+                total += sum(weights[name] * lg(term) for name, term in terms.items())
+                contexts.append(clamp(total >> 9, 0, 47))
+            for element, value in zip(elements, self.round(contexts), strict=True):
+                q[element] = value
+        first = not self.known
+        seen = {element: 64 * min(abs(value), 15) for element, value in q.items()}
+        self.known[u, v] = {p: {at: seen[p, at] for at in places} for p in range(self.P)}
+        for p in range(self.P):
+            average = sum(seen[p, at] for at in places) // len(places)
+            change = average - self.mean[p] >> 3
+            self.mean[p] = average if first and means else self.mean[p] + change
+            for at in places:
+                before, now = self.lately.get((p, at), 0), seen[p, at]
+                self.lately[p, at] = now if first else before + (now - before >> 2)
+                i, j = at
+                y, x = (u * self.R, v * self.C) if means else (i * self.R + u, j * self.C + v)
+                self.found[p, y, x] = q[p, at]
+
+    def code(self, table, context):
+        o, n = self.ones[table][context], self.met[table][context]
+        d = clamp(isqrt(2 * (4096 * min(o, n - o) // n)), 1, 64)
+        return d if o <= n - o else 128 - d
+
+    def round(self, contexts):
+        codes = [[self.code(t, c) for c in range(len(SET[t]))] for t in range(4)]
+        value = [0] * len(contexts)
+        live = list(range(len(contexts)))
+        met = []
+        for flag in range(14):
+            table = min(flag, 3)
+            here = [contexts[n] // (3 if flag else 1) for n in live]
+            flags = self.flags.round(here, codes[table])
+            met += [(table, c, f) for c, f in zip(here, flags, strict=True)]
+            live = [n for n, f in zip(live, flags, strict=True) if f]
+            for n in live:
+                value[n] += 1
+        widths = [self.flags.number(1) for _ in live]
+        for width in range(16):
+            which = [n for n, size in zip(live, widths, strict=True) if size == width]
+            bits = self.flags.run(64, width * len(which))
+            for i, n in enumerate(which):
+                word = bits[i * width : (i + 1) * width]
+                value[n] += int("1" + "".join(map(str, word)), 2) - 1
+        some = [n for n, v in enumerate(value) if v]
+        for n, down in zip(some, self.flags.run(64, len(some)), strict=True):
+            value[n] *= -1 if down else 1
+        for table, context, flag in met:
+            self.met[table][context] += 32
+            self.ones[table][context] += 32 * flag
+        return value

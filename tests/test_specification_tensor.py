@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from sccodec.codecs import tensor
 from sccodec.codecs.tensor import Settings
 from sccodec.container import from_bytes, layout
-from sccodec.container.tensors import FILTER, QUANTISER, TENSOR
-from sccodec.entropy import flags, planes, unary
+from sccodec.container.tensors import FILTER, QUANTISER, SCALED, TENSOR, TRANSFORM
+from sccodec.entropy import bands, flags, planes, unary
+from sccodec.latents import blocks
 
 PAGE = (Path(__file__).parents[1] / "formats/tensor.md").read_text()
 
@@ -127,6 +128,55 @@ def test_values_that_filters_and_offsets_move(channelwise, offsets):
             np.testing.assert_array_equal(found.values[at], wanted)
 
 
+# planes, grid and block of some tiles
+TILES = [(1, (1, 1), (1, 1)), (3, (1, 2), (7, 1)), (9, (3, 2), (4, 5)), (6, (4, 4), (2, 2))]
+
+
+@pytest.mark.parametrize(("planes_", "grid", "block"), TILES)
+@pytest.mark.parametrize("large", [1, 60, 40000])
+def test_a_decoder_written_from_the_specification_reads_coefficients(planes_, grid, block, large):
+    random = np.random.default_rng(planes_)
+    shape = planes_, grid[0], block[0], grid[1], block[1]
+    size = random.exponential(size=shape) ** 2 * large / np.arange(1, block[0] + 1)[:, None, None]
+    numbers = np.clip(random.normal(size=shape) * size, -65535, 65535).astype(np.int32)
+    numbers = numbers.reshape(planes_, grid[0] * block[0], -1)
+    payload = bands.encode(shape, numbers)
+    np.testing.assert_array_equal(bands.decode(shape, payload), numbers)
+    np.testing.assert_array_equal(bands.decode(shape, payload, plain=True), numbers)
+    again = spec_tensor.Coefficients(payload, planes_, grid, block)
+    np.testing.assert_array_equal(again.found, numbers)
+
+
+@pytest.mark.parametrize("size", range(1, 33))
+def test_the_matrix_of_a_transform_is_the_same_however_cosines_are_rounded(size):
+    assert blocks.matrix(size).tolist() == spec_tensor.matrix(size)
+    u, x = np.arange(size)[:, None], np.arange(size)
+    scale = np.sqrt(np.where(u == 0, 1, 2) / size)
+    exact = 2**14 * scale * np.cos(np.pi * (2 * x + 1) * u / (2 * size)) + 0.5
+    apart = np.abs(exact - np.rint(exact))
+    assert apart.min() > 1e-6
+
+
+@pytest.mark.parametrize(("kind", "low"), [("float32", -9), ("float16", 0.0), ("int8", -9)])
+def test_a_whole_file_of_coefficients(kind, low):
+    values = levels_like((12, 19, 16), 40, 3, True).astype(np.float64) - 20
+    values = np.maximum(values, low).astype(kind)
+    data = tensor.encode({"x": values}, Settings(rate=4.0, transform=True, tile=1280))
+    reader = from_bytes(data)
+    (entry,) = spec_tensor.tens(reader.metadata["TENS"])
+    assert entry["shape"] == [12, 19, 16]
+    assert entry["block"] == [7, 8]
+    assert (entry["limits"] is None) == (low < 0)
+    (found,), _ = tensor.decode(data)
+    for tile in range(3):  # of four planes
+        payload = reader.payload(0, tile)
+        numbers = spec_tensor.Coefficients(payload, 4, (3, 2), entry["block"]).found
+        assert spec_tensor.checksum(numbers, 1 << 24) == reader.tiles[0][tile].symbols
+        wanted = spec_tensor.elements(numbers, entry, 19, 16)
+        wanted = np.rint(wanted) if kind == "int8" else wanted
+        np.testing.assert_array_equal(found.values[4 * tile : 4 * tile + 4], wanted.astype(kind))
+
+
 def test_probabilities_and_counts_are_those_of_the_specification():
     assert [spec_tensor.probability(c) for c in range(128)] == flags.PROBABILITY.tolist()
     for code in (0, 1, 7, 64, 65, 127):
@@ -140,8 +190,13 @@ def test_fields_of_the_chunk_are_documented_in_their_order():
         r"^ +(\w+),?(?: (\w+))? +(?:u8|u16|u32|u64|text|f32|i8)", block, re.MULTILINE
     )
     assert [name for both in names for name in both if name] == [
-        *(*TENSOR.names, "shape", "scale", "offset_unit", "offset"),
+        *(*TENSOR.names, *SCALED.names, "shape", "scale", "offset_unit", "offset"),
         *(*QUANTISER.names, "value", *FILTER.names, "children"),
+    ]
+    block = re.search(r"```\n( +size.*?)```", PAGE, re.DOTALL)[1]
+    names = re.findall(r"^ +(\w+),?(?: (\w+))? +(?:u8|varint|f32|i8)", block, re.MULTILINE)
+    assert [name for both in names for name in both if name] == [
+        *("size", *TRANSFORM.names, "low", "high"),
     ]
 
 

@@ -81,6 +81,12 @@ DESIGN = (
         help="Tensors: with --rate and --max-bytes, move values by their neighbours; "
         "default: if it pays.",
     ),
+    click.option(
+        "--transform/--no-transform",
+        default=None,
+        help="Tensors: with --rate and --max-bytes, and one layer, code a cosine transform of "
+        "planes; default: if it pays.",
+    ),
     click.option("--channelwise", is_flag=True, help="Tensors: a clipping range each channel."),
     click.option("--slope", type=float, metavar="S", help="Tensors: of the rectifier below 0."),
     click.option(

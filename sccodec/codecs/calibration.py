@@ -84,7 +84,9 @@ def calibrate(groups: Iterable[Sequence[Tensor]], settings: Settings) -> Calibra
         raise BadRequest("a calibration is fitted for levels or a rate")
     if settings.offsets:
         raise BadRequest("offsets are those of one tensor, so a calibration has none")
-    settings = replace(settings, offsets=False)
+    if settings.transform:
+        raise BadRequest("a calibration has quantisers of values, and no transform")
+    settings = replace(settings, offsets=False, transform=False)
     stats: dict[str, Statistics] = {}
     firsts: dict[str, Tensor] = {}
     for group in groups:

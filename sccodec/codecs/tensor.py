@@ -9,23 +9,26 @@ import hashlib
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from sccodec.codecs import tensor_design as designs
 from sccodec.codecs import tensor_filters as filters
 from sccodec.codecs import tensor_payloads as payloads
+from sccodec.codecs import tensor_transform as transforms
 from sccodec.codecs.tensor_design import Design, Offsets
-from sccodec.codecs.tensor_grid import Grid
+from sccodec.codecs.tensor_grid import Grid, Part
 from sccodec.codecs.tensor_payloads import Coded, Levels, Lost, Values
 from sccodec.codecs.tensor_settings import DEFAULTS, Settings
+from sccodec.codecs.tensor_transform import Coefficients
 from sccodec.container import layer_selection, layout, tensors, writer
 from sccodec.container.reader import Reader, from_bytes
 from sccodec.container.rules import environment_limits
 from sccodec.container.tensors import TensorEntry
 from sccodec.entropy.flags import PROBABILITY
 from sccodec.errors import BadRequest, Damaged, Unsupported, WrongModel
+from sccodec.latents import blocks
 from sccodec.media.tensor import Tensor, from_array, from_arrays
 from sccodec.threads import Progress, each
 
@@ -57,6 +60,8 @@ class Work:
         return sum(len(one.payload) for tile in self.coded for one in tile)
 
     def entry(self, coder: str) -> TensorEntry:
+        if self.design.transform is not None:
+            return self._transformed()
         offsets = self.design.offsets
         return TensorEntry(
             name=self.tensor.name,
@@ -69,6 +74,18 @@ class Work:
             coder=coder,
             offset_unit=offsets.unit if offsets else 0,
             offsets=offsets.codes if offsets else (),
+        )
+
+    def _transformed(self) -> TensorEntry:
+        return TensorEntry(
+            name=self.tensor.name,
+            kind=self.tensor.kind,
+            shape=self.tensor.shape,
+            channel_axis=self.design.channel_axis,
+            layers=(),
+            children=(),
+            coder="transform",
+            transform=self.design.transform,
         )
 
 
@@ -168,7 +185,10 @@ def _design(tensor: Tensor, grid: Grid, settings: Settings, added: list[Tensor])
 def design_for(
     tensor: Tensor, stats: designs.Statistics, settings: Settings, added: Sequence[Tensor] = ()
 ) -> Design:
-    """The design that the settings ask for; a rate is met for `tensor` as one of `added`."""
+    """The design that the settings ask for; a rate is met for `tensor` as one of `added`.
+
+    Raises BadRequest for what is out of reach.
+    """
     grid, added = designs.grid_of(tensor, settings), added or [tensor]
     if stats.constant or (settings.rate is None and settings.max_bytes is None):
         return designs.plain(stats, grid, settings, tensor.kind)
@@ -184,6 +204,71 @@ def design_for(
             f"{total:.0f} bytes for the tensor {tensor.name!r} are too few: "
             f"what describes it takes {overhead:.0f}"
         )
+    possible = settings.transform is not False and transforms.possible(grid, stats, settings)
+    if settings.transform:
+        if not possible:
+            raise BadRequest(
+                f"the tensor {tensor.name!r} cannot be transformed",
+                hint="a transform needs one layer, whole planes in a tile, and no other choices",
+            )
+        return _transformed(tensor, stats, grid, settings, wanted, overhead).design
+    found = _quantised(tensor, stats, grid, settings, wanted, overhead)
+    if possible and transforms.may_pay(tensor, grid, stats, settings, found.error):
+        other = _transformed(tensor, stats, grid, settings, wanted, overhead)
+        found = min(found, other, key=lambda one: one.error)
+    return found.design
+
+
+class Candidate(NamedTuple):
+    """A design that has the size that was asked for, and about its mean squared error."""
+
+    design: Design
+    error: float
+
+
+def _transformed(
+    tensor: Tensor,
+    stats: designs.Statistics,
+    grid: Grid,
+    settings: Settings,
+    wanted: float,
+    overhead: float,
+) -> Candidate:
+    """The design with a transform that takes `wanted` bits per element."""
+    elements = tensor.values.size
+    entry = Work(tensor, grid, transforms.design(grid, stats)).entry(settings.coder)
+    described = len(tensors.pack([entry])) - 2
+    size = wanted * elements / 8 - described
+    found = transforms.search(tensor, grid, stats, settings, size)
+    _check_reached(tensor, settings, wanted, 8 * (found.bytes + described) / elements, overhead)
+    return Candidate(found.design, found.error)
+
+
+def _check_reached(
+    tensor: Tensor, settings: Settings, wanted: float, bits: float, overhead: float
+) -> None:
+    """Raises BadRequest if a design is too far from a rate. Per element: bits wanted and reached;
+    overhead: bytes of the file beside these."""
+    elements = tensor.values.size
+    near = max(RATE_TOLERANCE * wanted, WORDS / elements)
+    if settings.rate is not None and abs(bits - wanted) > near:
+        raise BadRequest(
+            f"{settings.rate} bits per element are out of reach for the tensor {tensor.name!r}; "
+            f"the nearest are {bits + 8 * overhead / elements:.4f}",
+            hint="--max-abs-error and --levels are not bound to a rate",
+        )
+
+
+def _quantised(
+    tensor: Tensor,
+    stats: designs.Statistics,
+    grid: Grid,
+    settings: Settings,
+    wanted: float,
+    overhead: float,
+) -> Candidate:
+    """The design without a transform that takes `wanted` bits per element."""
+    elements = tensor.values.size
 
     def size(design: Design) -> int:
         work = Work(tensor, grid, design)
@@ -204,18 +289,14 @@ def design_for(
         return 8 * (bytes_ + filters.size(design) * filtering) / elements
 
     found = designs.search(wanted, stats, grid, settings, bits_of)
-    near = max(RATE_TOLERANCE * wanted, WORDS / elements)
     # Between two designs the nearest one is what there is; beyond all of them nothing is near.
-    if settings.rate is not None and abs(found.bits - wanted) > near and not found.between:
-        raise BadRequest(
-            f"{settings.rate} bits per element are out of reach for the tensor {tensor.name!r}; "
-            f"the nearest are {found.bits + 8 * overhead / elements:.4f}",
-            hint="--max-abs-error and --levels are not bound to a rate",
-        )
+    if not found.between:
+        _check_reached(tensor, settings, wanted, found.bits, overhead)
     design = replace(found.design, offsets=offsets)
+    share = 1.0
     if filtering:
-        return filters.with_filters(tensor, grid, design, settings, limits)[0]
-    return design
+        design, share = filters.with_filters(tensor, grid, design, settings, limits)
+    return Candidate(design, share * stats.sample.error(design.embedded.finest))
 
 
 def _shifted(
@@ -262,7 +343,10 @@ def _code(works: list[Work], settings: Settings, progress, check: bool = True) -
 
     def run(job: tuple[Work, int]) -> list[Coded]:
         work, n = job
-        numbers = levels[id(work)].of(work.grid.parts[n])
+        part = work.grid.parts[n]
+        if work.design.transform is not None:
+            return _code_transformed(work, part, settings)
+        numbers = levels[id(work)].of(part)
         return payloads.code(numbers, work.design.embedded, settings.coder, check=check)
 
     done = each(run, jobs, settings.jobs, progress)
@@ -270,6 +354,12 @@ def _code(works: list[Work], settings: Settings, progress, check: bool = True) -
         work.coded = []
     for (work, _), coded in zip(jobs, done, strict=True):
         work.coded.append(coded)
+
+
+def _code_transformed(work: Work, part: Part, settings: Settings) -> list[Coded]:
+    transform = work.design.transform
+    _, chosen = Coefficients(work.tensor, work.grid, settings).chosen(part, transform)
+    return payloads.code_transformed(blocks.shape(part.shape, transform.block), chosen.numbers)
 
 
 def _shrink(works: list[Work], settings: Settings) -> None:
@@ -422,7 +512,7 @@ def open_tensors(reader: Reader) -> tuple[TensorEntry, ...]:
     elements = max(sum(entry.elements for entry in entries), 1)
     if (header.width, header.height) != (elements, 1):
         raise Damaged(f"{reader.name}: {elements} elements, the header says {header.width}")
-    if max((len(entry.layers) for entry in entries), default=1) > header.total_layers:
+    if max((entry.layer_count for entry in entries), default=1) > header.total_layers:
         raise Damaged(f"{reader.name}: a tensor has more layers than the file")
     for layer in header.layers:
         if layer.needs != (1 << layer.index) - 1:
@@ -463,7 +553,7 @@ def decode(
         if entry.name in wanted:
             values = Values(entry, grid)
             results.append(values)
-            chain = list(range(min(top, len(entry.layers) - 1) + 1))
+            chain = list(range(min(top, entry.layer_count - 1) + 1))
             jobs_of += [(values, p, first + n, chain) for n, p in enumerate(grid.parts)]
         first += len(grid.parts)
     reader.prefetch((n, tile) for _, _, tile, chain in jobs_of for n in chain)
@@ -509,7 +599,7 @@ def verify_tiles(reader: Reader, jobs: int, progress: Progress | None) -> tuple[
     for entry in entries:
         grid = Grid(entry.shape, entry.channel_axis, header.tile_size)
         values = Values(entry, grid, store=False)
-        own = [n for n in chain if n < len(entry.layers)]
+        own = [n for n in chain if n < entry.layer_count]
         if own:
             work += [(values, p, first + n, own) for n, p in enumerate(grid.parts)]
         tiles = range(first, first + len(grid.parts))

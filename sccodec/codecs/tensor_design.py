@@ -12,7 +12,7 @@ import numpy as np
 
 from sccodec.codecs.tensor_grid import AUTO, Grid, Window, default_channel_axis
 from sccodec.codecs.tensor_settings import CLIPS, DEFAULT_LEVELS, Settings
-from sccodec.container.tensors import MOST_LEVELS, LevelFilter
+from sccodec.container.tensors import MOST_LEVELS, LevelFilter, Transform
 from sccodec.entropy.planning import spread
 from sccodec.errors import BadRequest
 from sccodec.latents import activation
@@ -74,6 +74,7 @@ class Design:
     coarser: Quantiser | None = None
     share: float = 0.0
     filters: tuple[LevelFilter | None, ...] = ()  # for each layer, if any has one
+    transform: Transform | None = None  # then coefficients are coded, and nothing else counts
 
     def factors(self) -> np.ndarray | None:
         """(C,) float64, by which each channel's levels are multiplied."""

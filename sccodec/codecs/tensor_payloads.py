@@ -14,8 +14,9 @@ from sccodec.codecs.tensor_settings import Settings
 from sccodec.container.layout import ABSENT, TileEntry
 from sccodec.container.reader import Reader
 from sccodec.container.tensors import Grading, LevelFilter, TensorEntry
-from sccodec.entropy import planes, unary
+from sccodec.entropy import bands, planes, unary
 from sccodec.errors import CodecError, Damaged, Mismatch
+from sccodec.latents import blocks
 from sccodec.latents.restoration import restore
 from sccodec.latents.scalar import Embedded, Quantiser
 from sccodec.media.tensor import Tensor, narrowed
@@ -121,6 +122,14 @@ def code(
     return done
 
 
+def code_transformed(shape, numbers: np.ndarray, *, check: bool = True) -> list[Coded]:
+    """The same for the coefficients (P, h R, w C) of one tile; shape is (P, h, R, w, C)."""
+    payload = bands.encode(shape, numbers)
+    if check and not np.array_equal(bands.decode(shape, payload), numbers):
+        raise Mismatch("the coder does not read back what it wrote", hint=HINT)
+    return [Coded(payload, TileEntry.of(payload, symbols=checksum(numbers)))]
+
+
 def absent() -> Coded:
     """For a layer that a tensor does not have, in a file that has it for others."""
     return Coded(b"", ABSENT)
@@ -178,7 +187,9 @@ class Values:
             self._window = Window(grid, self.array)
 
     def of(self, part: Part, layer: int, numbers: np.ndarray) -> np.ndarray:
-        """The values of level numbers (planes, rows, columns)."""
+        """The values of level numbers (planes, rows, columns), or of coefficients."""
+        if self.entry.transform is not None:
+            return typed(self._transformed(part, numbers), self.entry.kind)
         levels, filter_ = self._levels[layer], self.entry.layers[layer].filter
         if filter_ is not None:
             values = self._in_channels(part, restore(filter_, levels, numbers))
@@ -195,6 +206,13 @@ class Values:
         if self._offsets is not None:
             values = values + self.grid.of_channels(part, self._offsets)
         return values
+
+    def _transformed(self, part: Part, numbers: np.ndarray) -> np.ndarray:
+        """(planes, rows, columns) float64 of coefficients."""
+        transform = self.entry.transform
+        whole = blocks.inverse(numbers, transform.block, transform.inward, part.shape[1:])
+        values = whole.astype(np.float64) * (transform.step / blocks.UNIT)
+        return values if transform.limits is None else np.clip(values, *transform.limits)
 
     def put(self, part: Part, layer: int, numbers: np.ndarray) -> None:
         self._window.put(part, self.of(part, layer, numbers))
@@ -252,9 +270,12 @@ def _decode(reader: Reader, entry: TensorEntry, layer: int, tile: int, shape, fi
     """Level numbers of one (layer, tile), its bytes and its levels checked."""
     where = f"{reader.name}: layer {layer} ({reader.header.layer(layer).name}), tile {tile}"
     payload = reader.payload(layer, tile)
-    module = CODERS[entry.coder]
     try:
-        numbers = module.decode(payload, shape, entry.layers[layer].count, first, below)
+        if entry.transform is not None:
+            numbers = bands.decode(blocks.shape(shape, entry.transform.block), payload)
+        else:
+            count, module = entry.layers[layer].count, CODERS[entry.coder]
+            numbers = module.decode(payload, shape, count, first, below)
     except Damaged as error:
         raise Mismatch(f"{where}: the bytes are whole, but {error}", hint=HINT) from None
     if checksum(numbers) != reader.tiles[layer][tile].symbols:

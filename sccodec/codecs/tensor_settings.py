@@ -34,10 +34,11 @@ class Settings:
     clip: str | tuple[float, float] = "model"  # see CLIPS, or two numbers
     quantiser: str | None = None  # see QUANTISERS; None: dead-zone for rate and max_bytes
     coder: str = "context"  # or "unary", the papers' binarisation: slower and longer
-    # For rate and max_bytes: count each channel from its mean, and move values by their
-    # neighbours; None: if it pays.
+    # For rate and max_bytes: count each channel from its mean, move values by their neighbours,
+    # and code a cosine transform of planes; None: if it pays.
     offsets: bool | None = None
     filter: bool | None = None
+    transform: bool | None = None
     slope: float | None = None  # of the rectifier below 0; None: 0 or 0.1, as the values say
     channel_axis: int | str | None = AUTO
     tile: int = TILE  # elements, a multiple of 64
@@ -65,7 +66,7 @@ class Settings:
                 raise BadRequest(
                     f"{name} {getattr(self, name)!r}, known are {', '.join(filter(None, known))}"
                 )
-        for name in ("offsets", "filter"):
+        for name in ("offsets", "filter", "transform"):
             if getattr(self, name) and not self.sized:
                 raise BadRequest(f"{name} needs a rate or max_bytes")
         if self.quantiser == "dead-zone" and not self.sized:

@@ -73,22 +73,27 @@ def _describe_tensors(reader: Reader, total: int, metadata: dict, payload: int) 
         "digest": header.digest.hex(),
         "tile_size": header.tile_size,
         "total_layers": header.total_layers,
-        "tensors": [
-            {
-                "name": tensor.name,
-                "kind": tensor.kind,
-                "shape": list(tensor.shape),
-                "channel_axis": tensor.channel_axis,
-                "coder": tensor.coder,
-                "levels": [layer.count for layer in tensor.layers],
-                "limits": [tensor.layers[-1].values[0], tensor.layers[-1].values[-1]],
-            }
-            for tensor in found
-        ],
+        "tensors": [_tensor(tensor) for tensor in found],
         "layers": layers,
         "metadata": metadata,
         "overhead_bytes": total - payload,
     }
+
+
+def _tensor(tensor: tensors.TensorEntry) -> dict:
+    facts = {
+        "name": tensor.name,
+        "kind": tensor.kind,
+        "shape": list(tensor.shape),
+        "channel_axis": tensor.channel_axis,
+        "coder": tensor.coder,
+        "levels": [layer.count for layer in tensor.layers],
+    }
+    if tensor.transform:
+        limits = tensor.transform.limits
+        rest = {"block": list(tensor.transform.block), "step": tensor.transform.step}
+        return facts | {"limits": list(limits) if limits else None} | rest
+    return facts | {"limits": [tensor.layers[-1].values[0], tensor.layers[-1].values[-1]]}
 
 
 def _layer(reader: Reader, layer: layout.LayerEntry, pixels: int) -> dict:
@@ -114,16 +119,19 @@ def table(facts: dict) -> str:
     return (_tensor_table if facts["modality"] == "tensor" else _picture_table)(facts)
 
 
+def _how(tensor: dict) -> str:
+    """What the values of a tensor went through, for people."""
+    if tensor["coder"] == "transform":
+        return f"transform of {'x'.join(map(str, tensor['block']))}, step {tensor['step']:g}"
+    low, high = tensor["limits"]
+    return f"{','.join(map(str, tensor['levels']))} levels, {low:g} to {high:g}"
+
+
 def _tensor_table(facts: dict) -> str:
     lines = [f"{facts['name']}: {len(facts['tensors'])} tensors, {facts['elements']} elements"]
     for tensor in facts["tensors"]:
         shape = "x".join(map(str, tensor["shape"])) or "scalar"
-        levels = ",".join(map(str, tensor["levels"]))
-        low, high = tensor["limits"]
-        lines.append(
-            f"  {tensor['name'] or '(no name)'}: {shape} {tensor['kind']}, "
-            f"{levels} levels, {low:g} to {high:g}"
-        )
+        lines.append(f"  {tensor['name'] or '(no name)'}: {shape} {tensor['kind']}, {_how(tensor)}")
     lines.append(f"{'layer':<16}{'bytes':>10}{'share':>8}{'bits per element':>18}")
 
     def line(name: str, size: int) -> str:

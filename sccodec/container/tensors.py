@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 CHUNK = "TENS"
 KINDS = ("float32", "float16", "float64", "bfloat16", "int8")
-CODERS = ("context", "unary")
+CODERS = ("context", "unary")  # of quantised values
+CODED = (*CODERS, "transform")
 MOST_AXES = 32
 NO_CHANNELS = 255
 SHIFTED = 128  # added to the coder: channels have offsets
@@ -37,9 +38,21 @@ TENSOR = Record(
     ("coder", "B"),
     ("axes", "B"),
     ("channel_axis", "B"),
-    ("scales", "I"),
-    ("layers", "B"),
 )
+SCALED = Record("quantised tensor", ("scales", "I"), ("layers", "B"))
+TRANSFORM = Record(
+    "transform",
+    ("form", "B"),
+    ("step", "f"),
+    ("inward1", "b"),
+    ("inward2", "b"),
+    ("inward3", "b"),
+    ("block_rows", "B"),
+    ("block_columns", "B"),
+)
+LIMITED = 1  # bit of a transform's form: elements are clamped
+LIMITS = struct.Struct("<2f")
+MOST_BLOCK = 32  # rows and columns of a block, and blocks along an axis
 QUANTISER = Record("quantiser", ("form", "B"), ("levels", "I"))
 FILTER = Record("filter", ("unit", "b"), ("shift", "B"), ("low", "f"), ("high", "f"))
 TAPS = struct.Struct("<h3b")  # constant, beside, corner, mean
@@ -70,6 +83,16 @@ class Grading:
 
 
 @dataclass(frozen=True)
+class Transform:
+    """How coefficients stand for elements; see `sccodec.latents.blocks`."""
+
+    step: float  # of coefficients, a float32
+    inward: tuple[int, int, int]  # 64ths of it, for magnitudes of 1, 2 and above
+    block: tuple[int, int]  # rows and columns
+    limits: tuple[float, float] | None = None  # float32, elements are clamped to them
+
+
+@dataclass(frozen=True)
 class TensorEntry:
     """One tensor of the file."""
 
@@ -83,6 +106,11 @@ class TensorEntry:
     coder: str = "context"
     offset_unit: int = 0  # offsets are in units of 2^this
     offsets: tuple[int, ...] = ()  # one for each channel, or none
+    transform: Transform | None = None  # if the coder is "transform"; no layers are said then
+
+    @property
+    def layer_count(self) -> int:
+        return 1 if self.transform else len(self.layers)
 
     @property
     def elements(self) -> int:
@@ -100,30 +128,64 @@ def pack(tensors: Sequence[TensorEntry]) -> bytes:
         values = {
             "name": tensor.name,
             "kind": KINDS.index(tensor.kind),
-            "coder": CODERS.index(tensor.coder) + SHIFTED * bool(tensor.offsets),
+            "coder": CODED.index(tensor.coder) + SHIFTED * bool(tensor.offsets),
             "axes": len(tensor.shape),
             "channel_axis": axis,
-            "scales": len(tensor.scales),
-            "layers": len(tensor.layers),
         }
         parts.append(TENSOR.pack(values))
-        parts.append(struct.pack(f"<{len(tensor.shape)}Q", *tensor.shape))
-        parts.append(tensor.scales)
-        if tensor.offsets:
-            numbers = (tensor.offset_unit, *tensor.offsets)
-            parts.append(struct.pack(f"<{len(numbers)}b", *numbers))
-        for layer in tensor.layers:
-            form = UNIFORM * layer.uniform | WIDE * layer.wide
-            form |= FILTERED * (layer.filter is not None)
-            parts.append(QUANTISER.pack({"form": form, "levels": layer.count}))
-            letter = "d" if layer.wide else "f"
-            parts.append(struct.pack(f"<{len(layer.values)}{letter}", *layer.values))
-            if layer.filter is not None:
-                parts.append(FILTER.pack(vars(layer.filter)))
-                parts += [TAPS.pack(*taps) for taps in layer.filter.taps]
-        for counts in tensor.children:
-            parts.append(struct.pack(f"<{len(counts)}I", *counts))
+        parts += _transformed(tensor) if tensor.transform else _quantised(tensor)
     return b"".join(parts)
+
+
+def _quantised(tensor: TensorEntry) -> Iterator[bytes]:
+    """What follows the head of a tensor whose levels are coded."""
+    yield SCALED.pack({"scales": len(tensor.scales), "layers": len(tensor.layers)})
+    yield struct.pack(f"<{len(tensor.shape)}Q", *tensor.shape)
+    yield tensor.scales
+    if tensor.offsets:
+        numbers = (tensor.offset_unit, *tensor.offsets)
+        yield struct.pack(f"<{len(numbers)}b", *numbers)
+    for layer in tensor.layers:
+        form = UNIFORM * layer.uniform | WIDE * layer.wide
+        form |= FILTERED * (layer.filter is not None)
+        yield QUANTISER.pack({"form": form, "levels": layer.count})
+        letter = "d" if layer.wide else "f"
+        yield struct.pack(f"<{len(layer.values)}{letter}", *layer.values)
+        if layer.filter is not None:
+            yield FILTER.pack(vars(layer.filter))
+            yield from (TAPS.pack(*taps) for taps in layer.filter.taps)
+    for counts in tensor.children:
+        yield struct.pack(f"<{len(counts)}I", *counts)
+
+
+def _transformed(tensor: TensorEntry) -> Iterator[bytes]:
+    """What follows the head of a tensor whose coefficients are coded."""
+    yield from map(_varint, tensor.shape)
+    transform = tensor.transform
+    one, two, above = transform.inward
+    rows, columns = transform.block
+    yield TRANSFORM.pack(
+        {
+            "form": LIMITED * (transform.limits is not None),
+            "step": transform.step,
+            "inward1": one,
+            "inward2": two,
+            "inward3": above,
+            "block_rows": rows,
+            "block_columns": columns,
+        }
+    )
+    if transform.limits is not None:
+        yield LIMITS.pack(*transform.limits)
+
+
+def _varint(value: int) -> bytes:
+    """Groups of 7 bits, the lowest first; all but the last have the bit 128."""
+    found = bytearray()
+    while value >= 128:
+        found.append(value & 127 | 128)
+        value >>= 7
+    return bytes((*found, value))
 
 
 def read(reader: Reader) -> tuple[TensorEntry, ...]:
@@ -171,15 +233,25 @@ def _unpack_tensor(raw: bytes, at: int) -> tuple[TensorEntry, int]:
     name = values["name"]
     where = f"{CHUNK}: tensor {name!r}"
     shifted, values["coder"] = divmod(values["coder"], SHIFTED)
-    for field, known in (("kind", KINDS), ("coder", CODERS)):
+    for field, known in (("kind", KINDS), ("coder", CODED)):
         if values[field] >= len(known):
             raise Unsupported(f"{where}: {field} {values[field]} is not known")
-    if values["axes"] > MOST_AXES or not 1 <= values["layers"] <= MAX_NAMED_LAYERS:
-        raise Damaged(f"{where}: {values['axes']} axes, {values['layers']} layers")
-    shape, at = _numbers(raw, at, "Q", values["axes"])
+    if values["axes"] > MOST_AXES:
+        raise Damaged(f"{where}: {values['axes']} axes")
     axis = None if values["channel_axis"] == NO_CHANNELS else values["channel_axis"]
-    if axis is not None and axis >= len(shape):
-        raise Damaged(f"{where}: channels in axis {axis} of {len(shape)}")
+    if axis is not None and axis >= values["axes"]:
+        raise Damaged(f"{where}: channels in axis {axis} of {values['axes']}")
+    head = {"name": name, "kind": KINDS[values["kind"]], "channel_axis": axis}
+    head["coder"] = CODED[values["coder"]]
+    if head["coder"] == "transform":
+        if shifted:
+            raise Unsupported(f"{where}: a transform with offsets")
+        return _unpack_transformed(raw, at, values["axes"], head, where)
+    axes = values["axes"]
+    values, at = SCALED.unpack(raw, at)
+    if not 1 <= values["layers"] <= MAX_NAMED_LAYERS:
+        raise Damaged(f"{where}: {values['layers']} layers")
+    shape, at = _numbers(raw, at, "Q", axes)
     if values["scales"] not in ((0,) if axis is None else (0, shape[axis])):
         raise Damaged(f"{where}: {values['scales']} scales, not one for each channel")
     scales = raw[at : at + values["scales"]]
@@ -203,18 +275,51 @@ def _unpack_tensor(raw: bytes, at: int) -> tuple[TensorEntry, int]:
             raise Damaged(f"{where}: {fine.count} levels do not refine {coarse.count}")
         children.append(counts)
     entry = TensorEntry(
-        name=name,
-        kind=KINDS[values["kind"]],
+        **head,
         shape=shape,
-        channel_axis=axis,
         layers=tuple(layers),
         children=tuple(children),
         scales=scales,
-        coder=CODERS[values["coder"]],
         offset_unit=offset_unit,
         offsets=offsets,
     )
     return entry, at
+
+
+def _unpack_transformed(raw: bytes, at: int, axes: int, head: dict, where: str):
+    """The entry of a tensor whose coefficients are coded, and where it ends."""
+    shape = []
+    for _ in range(axes):
+        size, at = _unpack_varint(raw, at, where)
+        shape.append(size)
+    values, at = TRANSFORM.unpack(raw, at)
+    if values["form"] & ~LIMITED:
+        raise Unsupported(f"{where}: a transform of form {values['form']}")
+    limits = None
+    if values["form"] & LIMITED:
+        limits, at = _numbers(raw, at, "f", 2)
+        if not (all(map(math.isfinite, limits)) and limits[0] <= limits[1]):
+            raise Damaged(f"{where}: elements are clamped to {limits[0]}..{limits[1]}")
+    block = values["block_rows"], values["block_columns"]
+    step = values["step"]
+    if not (math.isfinite(step) and step > 0) or not all(1 <= n <= MOST_BLOCK for n in block):
+        raise Damaged(f"{where}: a step of {step} and blocks of {block[0]}x{block[1]}")
+    inward = tuple(values[f"inward{n}"] for n in (1, 2, 3))
+    transform = Transform(step, inward, block, limits)
+    return TensorEntry(**head, shape=tuple(shape), layers=(), children=(), transform=transform), at
+
+
+def _unpack_varint(raw: bytes, at: int, where: str) -> tuple[int, int]:
+    """A number below 2^63 as `_varint` writes it, and where it ends."""
+    value = 0
+    for shift in range(0, 63, 7):
+        (byte,), at = _numbers(raw, at, "B", 1)
+        value |= (byte & 127) << shift
+        if byte < 128:
+            if shift and not byte:
+                break
+            return value, at
+    raise Damaged(f"{where}: a size is longer than it needs to be")
 
 
 def _unpack_grading(raw: bytes, at: int, where: str) -> tuple[Grading, int]:

@@ -1,6 +1,7 @@
 """Tensors to .scc files and back: bounds that hold, layers that nest, damage that is found."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -270,6 +271,90 @@ def test_calibrated_layers_are_those_of_the_calibration():
     )
 
 
+# -- transforms --------------------------------------------------------------------------------
+
+
+def smooth(shape=(16, 28, 21), kind="float32") -> np.ndarray:
+    """Linear features whose neighbours are much alike."""
+    random = np.random.default_rng(3)
+    noise = np.cumsum(np.cumsum(random.normal(size=shape), -1), -2)
+    noise -= noise.mean((-2, -1), keepdims=True)
+    return (noise / noise.std() * 20).astype(kind)
+
+
+def coder_of(data: bytes) -> str:
+    (entry,) = tensor.open_tensors(from_bytes(data))
+    return entry.coder
+
+
+def test_dense_smooth_values_are_transformed_where_that_pays():
+    values = smooth()
+    data = tensor.encode(values, Settings(rate=0.8))
+    assert coder_of(data) == "transform"
+    assert 8 * len(data) / values.size == pytest.approx(0.8, rel=0.02)
+    levels = tensor.encode(values, Settings(rate=0.8, transform=False))
+    assert coder_of(levels) == "context"
+    assert mse(values, decoded(data)) < 0.5 * mse(values, decoded(levels))
+    rectified = np.maximum(np.random.default_rng(1).normal(size=values.shape) - 1, 0)
+    assert coder_of(tensor.encode(rectified, Settings(rate=0.8))) == "context"
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16", "float64", "int8", "bfloat16"])
+def test_coefficients_in_tiles_of_each_type(kind):
+    values = smooth((2, 8, 28, 21), "float32" if kind == "bfloat16" else kind)
+    given = Tensor("", narrowed(values), kind) if kind == "bfloat16" else values
+    data = tensor.encode(given, Settings(max_bytes=3000, transform=True, tile=3200))
+    assert len(data) <= 3000
+    assert len(from_bytes(data).tiles[0]) == 4
+    (found,), _ = tensor.decode(data, jobs=2)
+    again = found.floats(found.values)
+    assert (found.kind, again.shape) == (kind, values.shape)
+    assert mse(values, again) < 0.1 * values.astype(float).var()
+    assert verify(from_bytes(data)).verdict == "ok"
+
+
+def test_rectified_values_stay_in_their_range():
+    values = np.maximum(smooth(), 0)
+    again = decoded(tensor.encode(values, Settings(rate=0.8, transform=True)))
+    assert again.min() >= 0
+    assert again.max() <= values.max()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        *({"layers": 2}, {"tile": 512}, {"coder": "unary"}, {"offsets": True}, {"filter": True}),
+        *({"channelwise": True}, {"quantiser": "uniform"}, {"clip": "minmax"}),
+    ],
+    ids=str,
+)
+def test_a_transform_is_one_choice_instead_of_others(how):
+    with pytest.raises(BadRequest, match="cannot be transformed"):
+        tensor.encode(smooth(), Settings(rate=0.8, transform=True, **how))
+
+
+def test_a_transform_needs_a_size_and_planes_that_blocks_cover():
+    with pytest.raises(BadRequest, match="transform needs a rate"):
+        Settings(transform=True, levels=4)
+    with pytest.raises(BadRequest, match="cannot be transformed"):
+        tensor.encode(smooth((16, 28, 257)), Settings(rate=0.8, transform=True))
+    with pytest.raises(BadRequest, match="no transform"):
+        calibrate([[from_array(smooth())]], Settings(rate=0.8, transform=True))
+
+
+def test_a_damaged_tile_of_coefficients_is_zeros():
+    values = smooth()
+    data = bytearray(tensor.encode(values, Settings(rate=0.8, transform=True, tile=4800)))
+    place = from_bytes(bytes(data)).ranges([0])[0]
+    data[place.offset + 9] ^= 1
+    with pytest.raises(Damaged):
+        tensor.decode(bytes(data))
+    (found,), report = tensor.decode(bytes(data), allow_partial=True)
+    assert len(report.damaged) == 1
+    assert not found.values[:8].any()
+    assert found.values[8:].any()
+
+
 # -- filters -----------------------------------------------------------------------------------
 
 
@@ -278,10 +363,8 @@ def test_calibrated_layers_are_those_of_the_calibration():
 )
 def test_filters_lower_the_error_at_the_same_rate(sided, layers, share):
     values = features((48, 28, 28), sided=sided)
-    plain, moved = (
-        tensor.encode(values, Settings(rate=0.7, layers=layers, filter=how, offsets=False))
-        for how in (False, None)
-    )
+    common = Settings(rate=0.7, layers=layers, offsets=False, transform=False)
+    plain, moved = (tensor.encode(values, replace(common, filter=how)) for how in (False, None))
     for data in (plain, moved):
         assert 8 * len(data) / values.size == pytest.approx(0.7, rel=0.02)
     assert mse(values, decoded(moved)) < share * mse(values, decoded(plain))
@@ -294,7 +377,8 @@ def test_channels_far_from_zero_are_counted_from_their_means():
     values = features((32, 28, 28), sided=True)
     values += 9 * np.random.default_rng(2).random((32, 1, 1), np.float32)
     plain, shifted = (
-        tensor.encode(values, Settings(rate=0.7, offsets=how)) for how in (False, None)
+        tensor.encode(values, Settings(rate=0.7, offsets=how, transform=False))
+        for how in (False, None)
     )
     assert 8 * len(shifted) / values.size == pytest.approx(0.7, rel=0.02)
     assert mse(values, decoded(shifted)) < 0.8 * mse(values, decoded(plain))

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sccodec.container.tensors import KINDS, Grading, LevelFilter, TensorEntry, pack, unpack
+from sccodec.container.tensors import (
+    KINDS,
+    Grading,
+    LevelFilter,
+    TensorEntry,
+    Transform,
+    pack,
+    unpack,
+)
 from sccodec.errors import BadRequest, CodecError, Damaged, LimitExceeded, Unsupported
 
 PLAIN = TensorEntry(
@@ -46,6 +54,59 @@ def test_entries_come_back(name, kind, shape, coder):
     entry = replace(entry, channel_axis=None, scales=b"")
     other = replace(PLAIN, name=name + "!")
     assert unpack(pack([entry, other])) == (entry, other)
+
+
+TRANSFORMED = TensorEntry(
+    "y",
+    "float16",
+    (300, 0, 2**40),
+    0,
+    (),
+    (),
+    coder="transform",
+    transform=Transform(0.25, (-3, 0, 5), (7, 8), (-1.5, 2.0)),
+)
+
+
+@pytest.mark.parametrize("limits", [None, (0.0, 0.0)])
+def test_transforms_come_back(limits):
+    entry = replace(TRANSFORMED, transform=replace(TRANSFORMED.transform, limits=limits))
+    assert unpack(pack([entry, PLAIN])) == (entry, PLAIN)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"step": 0.0}, {"step": -1.0}, {"step": float("inf")}, {"block": (0, 8)}),
+        *({"block": (8, 33)}, {"limits": (1.0, 0.0)}, {"limits": (0.0, float("nan"))}),
+    ],
+    ids=str,
+)
+def test_transforms_that_make_no_sense_are_damage(change):
+    entry = replace(TRANSFORMED, transform=replace(TRANSFORMED.transform, **change))
+    with pytest.raises(Damaged):
+        unpack(pack([entry]))
+
+
+@pytest.mark.parametrize("size", [b"\x80\x00", b"\xff" * 10])
+def test_sizes_are_written_in_one_way_only(size):
+    raw = pack([replace(TRANSFORMED, shape=(77,))])
+    with pytest.raises(Damaged, match="longer than it needs"):
+        unpack(raw.replace(bytes([77]), size, 1))
+
+
+def test_a_transform_of_another_form_is_unsupported():
+    raw = bytearray(pack([replace(TRANSFORMED, shape=(77,))]))
+    raw[raw.index(77) + 1] |= 2
+    with pytest.raises(Unsupported, match="form 3"):
+        unpack(bytes(raw))
+
+
+def test_every_cut_of_a_transform_is_damage():
+    raw = pack([TRANSFORMED])
+    for end in range(len(raw)):
+        with pytest.raises(Damaged):
+            unpack(raw[:end])
 
 
 def test_filters_and_offsets_come_back():

@@ -1,0 +1,163 @@
+"""The transform of a tensor's planes: where it may pay, and the step that it has at a size."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sccodec.codecs.tensor_design import Design, Statistics, finite
+from sccodec.codecs.tensor_grid import Grid, Part, Window
+from sccodec.codecs.tensor_settings import Settings
+from sccodec.container.tensors import CODERS, MOST_BLOCK, Transform
+from sccodec.entropy import bands
+from sccodec.entropy.planning import spread
+from sccodec.latents import blocks
+from sccodec.latents.scalar import Embedded, Quantiser
+from sccodec.media.tensor import Tensor
+
+LAGRANGIAN = 0.1  # squared steps that a bit is worth: 0.08 to 0.12 gave the least error
+TRIES = 8
+CLOSE = 0.003  # of a size: near enough to stop searching
+WORD = 32  # bits that a payload has more than its flags, about
+LEAST, MOST = 1e-30, 1e30  # variance: steps and squares stay within float32
+SAMPLED = 1 << 15  # elements that tell whether a transform may pay
+# What coefficients may take of what values less their means do, for a search to be worth its
+# time. Contexts make more of sparse values, behind a rectifier, than of their coefficients.
+DENSE, SPARSE = 1.02, 0.75
+
+
+def possible(grid: Grid, stats: Statistics, settings: Settings) -> bool:
+    """Whether tiles hold whole planes that blocks can cover, and a transform serves what the
+    settings ask for."""
+    planes, rows, columns = grid.planes
+    if not planes or not 0 < rows * columns <= grid.tile:
+        return False
+    if max(rows, columns) > MOST_BLOCK * blocks.USUAL or not LEAST < stats.variance < MOST:
+        return False
+    shaped = settings.offsets or settings.filter or settings.channelwise or settings.quantiser
+    if shaped or settings.clip != "model" or settings.slope is not None:
+        return False
+    return settings.sized and settings.layer_count == 1 and settings.coder == CODERS[0]
+
+
+def may_pay(
+    tensor: Tensor, grid: Grid, stats: Statistics, settings: Settings, error: float
+) -> bool:
+    """Whether coefficients of some planes look cheaper than their values, at a mean squared
+    error."""
+    window, step = Window(grid, tensor.values), math.sqrt(6 * error)
+    if not step:  # nothing is left to win
+        return False
+    _, rows, columns = grid.planes
+    wanted = max(SAMPLED // (rows * columns * len(grid.parts)), 1)
+    before = after = 0.0
+    for part in grid.parts:
+        values = finite(window.get(part), tensor, settings)
+        values = values[spread(len(values), wanted)].astype(np.float64)
+        after += _looks(blocks.forward(values, block_of(grid)), step)
+        before += _looks(values - values.mean((1, 2), keepdims=True), step)
+    return after < before * (SPARSE if stats.rectified else DENSE)
+
+
+def _looks(values: np.ndarray, step: float) -> float:
+    """What values seem to take in steps of this size, in units that only compare."""
+    return float(np.log1p(np.square(values / step)).sum())
+
+
+def block_of(grid: Grid) -> tuple[int, int]:
+    _, rows, columns = grid.planes
+    return blocks.side(rows), blocks.side(columns)
+
+
+class Coefficients:
+    """The coefficients of one tensor, a tile at a time."""
+
+    def __init__(self, tensor: Tensor, grid: Grid, settings: Settings):
+        self.tensor, self.grid, self.settings = tensor, grid, settings
+        self._window = Window(grid, tensor.values)
+
+    def of(self, part: Part, block: tuple[int, int]) -> np.ndarray:
+        """(P, h R, w C) float64."""
+        values = finite(self._window.get(part), self.tensor, self.settings)
+        return blocks.forward(values, block)
+
+    def chosen(self, part: Part, transform: Transform) -> tuple[np.ndarray, bands.Chosen]:
+        """The coefficients in steps, and the integers that are coded for them."""
+        values = self.of(part, transform.block) / transform.step
+        shape = blocks.shape(part.shape, transform.block)
+        return values, bands.choose(shape, values, LAGRANGIAN)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A design, the bytes of its payloads, and its mean squared error, both nearly."""
+
+    design: Design
+    bytes: float
+    error: float
+
+
+def design(grid: Grid, stats: Statistics) -> Design:
+    """A coarse one to begin with."""
+    step, limits = float(np.float32(2 * math.sqrt(stats.variance))), None
+    if stats.rectified:
+        limits = float(np.float32(stats.low)), float(np.float32(stats.high))
+    return _design(grid, Transform(step, (0, 0, 0), block_of(grid), limits))
+
+
+def _design(grid: Grid, transform: Transform) -> Design:
+    nothing = Embedded((Quantiser.uniform(0.0, 0.0, 1),))
+    return Design(nothing, grid.channel_axis, transform=transform)
+
+
+def search(tensor: Tensor, grid: Grid, stats: Statistics, settings: Settings, size: float) -> Found:
+    """The transform whose payloads come nearest to `size` bytes; for max_bytes none that has
+    more, if one has less."""
+    source, start = Coefficients(tensor, grid, settings), design(grid, stats)
+    within = settings.max_bytes is not None
+    aim = size * (1 - CLOSE if within else 1)
+    step, fine, coarse = start.transform.step, None, None  # the nearest on both sides
+    tried: list[Found] = []
+    for _ in range(TRIES):
+        found = _tried(source, replace(start.transform, step=float(np.float32(step))))
+        tried.append(found)
+        if abs(found.bytes - aim) <= CLOSE * aim:
+            break
+        fine, coarse = (found, coarse) if found.bytes > aim else (fine, found)
+        if fine and coarse:
+            step = _between(fine, coarse, aim)
+        else:
+            step *= min(max(found.bytes / aim, 0.1), 10) ** 0.8
+    return min(tried, key=lambda one: (within and one.bytes > size, abs(one.bytes - aim)))
+
+
+def _between(fine: Found, coarse: Found, aim: float) -> float:
+    """The step of so many bytes, on the line through two in logarithms."""
+    high, low = math.log(fine.bytes), math.log(coarse.bytes)
+    share = (high - math.log(aim)) / (high - low)
+    # Within the middle, so that a bend of the curve cannot hold up the search.
+    share = min(max(share, 0.1), 0.9)
+    first, last = (one.design.transform.step for one in (fine, coarse))
+    return first * (last / first) ** share
+
+
+def _tried(source: Coefficients, transform: Transform) -> Found:
+    """What a transform leads to, with the values that suit its magnitudes best."""
+    bits, sums = 0.0, np.zeros((3, 4))  # of each magnitude: coefficients, gaps and their squares
+    for part in source.grid.parts:
+        values, chosen = source.chosen(part, transform)
+        magnitude = np.abs(chosen.numbers)
+        gap = (np.abs(values) - magnitude).ravel()
+        kind = np.minimum(magnitude, 3).ravel()
+        sums += [np.bincount(kind, gap**power, minlength=4) for power in range(3)]
+        bits += chosen.bits + WORD
+    count, total, squares = sums[:, 1:]
+    inward = np.rint(blocks.PART * total / np.maximum(count, 1)).astype(int)
+    inward = np.clip(inward, -blocks.PART // 2, blocks.PART // 2)
+    moved = inward / blocks.PART
+    left = sums[2, 0] + (squares - 2 * moved * total + moved**2 * count).sum()
+    error = left * transform.step**2 / source.tensor.values.size
+    transform = replace(transform, inward=tuple(inward.tolist()))
+    return Found(_design(source.grid, transform), bits / 8, error)

@@ -1,0 +1,85 @@
+"""The transform of feature planes: a cosine transform of blocks, and one of the blocks' means.
+
+A plane is cut into h x w blocks of R x C elements, what lacks at its end repeats the last ones.
+Coefficient (u, v) of block (i, j) stands at row i R + u and column j C + v. The coefficients (0, 0)
+of all blocks, h x w of them, are transformed once more; frequency (i, j) of these stands where
+coefficient (0, 0) of block (i, j) would. The inverse is one of integers, so that every machine
+restores the same values; formats/tensor.md section 7.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+
+BITS = 14  # of the numbers of a matrix
+PART = 64  # a coefficient is in units of step / PART
+UNIT = PART << 2 * BITS  # of restored values: step / UNIT
+MOST = 32  # rows and columns of a block, and blocks in a row or column
+USUAL = 8
+
+
+@functools.cache
+def matrix(size: int) -> np.ndarray:
+    """(size, size) int64: 2^14 times the orthonormal cosine transform, rows are frequencies."""
+    u, x = np.arange(size)[:, None], np.arange(size)
+    wave = np.cos(math.pi * ((2 * x + 1) * u) / (2 * size))
+    scale = np.where(u == 0, math.sqrt(1 / size), math.sqrt(2 / size))
+    return np.floor(wave * scale * (1 << BITS) + 0.5).astype(np.int64)
+
+
+def side(length: int) -> int:
+    """Elements of a block along an axis of so many: 8 at most, with little to fill up."""
+    return -(-length // -(-length // USUAL))
+
+
+def grid(length: int, block: int) -> int:
+    """Blocks along an axis."""
+    return -(-length // block)
+
+
+def shape(planes: tuple[int, int, int], block: tuple[int, int]) -> tuple[int, int, int, int, int]:
+    """(P, h, R, w, C) of planes (P, H, W) in blocks of (R, C)."""
+    count, height, width = planes
+    return count, grid(height, block[0]), block[0], grid(width, block[1]), block[1]
+
+
+def forward(values: np.ndarray, block: tuple[int, int]) -> np.ndarray:
+    """Planes (P, H, W) -> coefficients (P, h R, w C), float64."""
+    planes, h, rows, w, columns = shape(values.shape, block)
+    missing = h * rows - values.shape[1], w * columns - values.shape[2]
+    wide = np.pad(values.astype(np.float64), ((0, 0), *((0, n) for n in missing)), mode="edge")
+    blocks = _along(wide.reshape(planes, h, rows, w, columns), _orthonormal(rows), 2)
+    blocks = _along(blocks, _orthonormal(columns), 4)
+    means = _along(blocks[:, :, 0, :, 0], _orthonormal(h), 1)
+    blocks[:, :, 0, :, 0] = _along(means, _orthonormal(w), 2)
+    return blocks.reshape(wide.shape)
+
+
+def inverse(
+    numbers: np.ndarray, block: tuple[int, int], inward: tuple[int, int, int], size: tuple[int, int]
+) -> np.ndarray:
+    """Coefficients (P, h R, w C) in steps -> planes (P, H, W) int64 in units of step / UNIT.
+
+    inward: by how many 64ths of a step magnitudes of 1, of 2 and above stand for more.
+    """
+    planes, height, width = numbers.shape
+    h, w = height // block[0], width // block[1]
+    shift = np.array((0, *inward))[np.minimum(np.abs(numbers), 3)]
+    parts = PART * numbers.astype(np.int64) + np.sign(numbers) * shift
+    blocks = parts.reshape(planes, h, block[0], w, block[1])
+    means = _along(_along(blocks[:, :, 0, :, 0], matrix(h).T, 1), matrix(w).T, 2)
+    blocks[:, :, 0, :, 0] = means + (1 << 2 * BITS - 1) >> 2 * BITS
+    found = _along(_along(blocks, matrix(block[0]).T, 2), matrix(block[1]).T, 4)
+    return found.reshape(numbers.shape)[:, : size[0], : size[1]]
+
+
+def _orthonormal(size: int) -> np.ndarray:
+    return matrix(size) / (1 << BITS)
+
+
+def _along(values: np.ndarray, table: np.ndarray, axis: int) -> np.ndarray:
+    """The products of a matrix with every vector along an axis."""
+    return np.moveaxis(np.moveaxis(values, axis, -1) @ table.T, -1, axis)
