@@ -34,7 +34,7 @@ def main() -> None:
     (GOLDEN / "tiny.json").write_text(json.dumps(facts, indent=1) + "\n")
     write(image.decode(reader)[0], GOLDEN / "tiny.png")
     print(f"{len(data)} bytes, {len(facts['tiles'])} payloads")
-    print(f"{tensors()} bytes of tensors")
+    print(f"{tensors()} bytes of tensors, {transformed()} of their coefficients")
 
 
 def tensors() -> int:
@@ -57,6 +57,23 @@ def tensors() -> int:
     (GOLDEN / "tensors.scc").write_bytes(out.getvalue())
     np.savez_compressed(GOLDEN / "tensors.npz", **sccodec.decode(out.getvalue()))
     return len(out.getvalue())
+
+
+def transformed() -> int:
+    """transformed.scc and transformed.npz: coefficients, small and large, limits, several tiles."""
+    import numpy as np
+
+    import sccodec
+
+    random = np.random.default_rng(6)
+    rough = np.repeat(np.repeat(random.normal(size=(20, 9, 5)), 2, 1), 2, 2)
+    values = (rough + random.normal(size=rough.shape) / 3).astype(np.float32)
+    values[3] += 1000
+    each = {"linear": values, "relu": np.maximum(values, 0)}
+    data = sccodec.encode(each, rate=1.5, transform=True, tile=1024)
+    (GOLDEN / "transformed.scc").write_bytes(data)
+    np.savez_compressed(GOLDEN / "transformed.npz", **sccodec.decode(data))
+    return len(data)
 
 
 if __name__ == "__main__":

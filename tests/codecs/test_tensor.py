@@ -623,14 +623,17 @@ def test_memory_is_bounded_by_tiles(tmp_path):
     assert peak < 3 << 20
 
 
-def test_the_golden_file_decodes_as_it_always_did(monkeypatch):
+@pytest.mark.parametrize(
+    ("file", "names"), [("tensors", ["relu", "both", "int"]), ("transformed", ["linear", "relu"])]
+)
+def test_the_golden_files_decode_as_they_always_did(monkeypatch, file, names):
     golden = Path(__file__).parents[1] / "golden"
-    with np.load(golden / "tensors.npz") as wanted:
-        assert list(wanted) == ["relu", "both", "int"]
+    with np.load(golden / f"{file}.npz") as wanted:
+        assert list(wanted) == names
         for plain in (False, True):
             if plain:  # as on a machine without constriction
                 monkeypatch.setattr(coder, "AnsCoder", None)
-            for name, array in sccodec.decode(golden / "tensors.scc").items():
+            for name, array in sccodec.decode(golden / f"{file}.scc").items():
                 np.testing.assert_array_equal(array, wanted[name])
                 assert array.dtype == wanted[name].dtype
 
