@@ -114,20 +114,22 @@ def code(
         first = embedded.first[n - 1] if n else None
         payload = module.encode(numbers, len(quantiser), first, below)
         if check:
-            again = module.decode(payload, numbers.shape, len(quantiser), first, below)
-            if not np.array_equal(again, numbers):
-                raise Mismatch("the coder does not read back what it wrote", hint=HINT)
+            _believe(numbers, module.decode(payload, numbers.shape, len(quantiser), first, below))
         done.append(Coded(payload, TileEntry.of(payload, symbols=checksum(numbers))))
         below = numbers
     return done
 
 
-def code_transformed(shape, numbers: np.ndarray, *, check: bool = True) -> list[Coded]:
+def code_transformed(shape, numbers: np.ndarray) -> list[Coded]:
     """The same for the coefficients (P, h R, w C) of one tile; shape is (P, h, R, w, C)."""
     payload = bands.encode(shape, numbers)
-    if check and not np.array_equal(bands.decode(shape, payload), numbers):
-        raise Mismatch("the coder does not read back what it wrote", hint=HINT)
+    _believe(numbers, bands.decode(shape, payload))
     return [Coded(payload, TileEntry.of(payload, symbols=checksum(numbers)))]
+
+
+def _believe(numbers: np.ndarray, again: np.ndarray) -> None:
+    if not np.array_equal(again, numbers):
+        raise Mismatch("the coder does not read back what it wrote", hint=HINT)
 
 
 def absent() -> Coded:

@@ -60,6 +60,13 @@ def band_order(rows: int, columns: int) -> list[tuple[int, int]]:
     return sorted(every, key=lambda f: (2 * max(f) + min(f), f[0]))
 
 
+def band_of(blocks: np.ndarray, place: tuple[int, tuple[int, int]]) -> np.ndarray:
+    """(P, h, w) view of a band of blocks (P, h, R, w, C): (0, frequency) of their means, (1, ...)
+    of theirs."""
+    part, (u, v) = place
+    return blocks[:, :, u, :, v] if part else blocks[:, u : u + 1, 0, v : v + 1, 0]
+
+
 def near(table: np.ndarray) -> np.ndarray:
     """(P, h, w) means over eight neighbours, of which those beside count twice, 0 beyond edges."""
     planes, height, width = table.shape
@@ -106,15 +113,10 @@ class Counts:
             counts[begin:end] += MET * np.bincount(places, number, end - begin).astype(int)
 
 
-def flags_of(context: np.ndarray, magnitude: np.ndarray):
-    """(elements that have it, first context of its table, contexts therein) of each flag."""
-    which = np.arange(len(context))
-    for flag in range(ESCAPE):
-        begin = int(_FIRST[min(flag, TABLES - 1)])
-        yield which, begin, context[which] // (1 if flag == 0 else CONTEXTS // LATER)
-        which = which[magnitude[which] > flag]
-        if not len(which):
-            return
+def table_of(flag: int) -> tuple[slice, int]:
+    """Where the table of a flag lies among all contexts, and how many first contexts share one."""
+    table = min(flag, TABLES - 1)
+    return slice(_FIRST[table], _FIRST[table + 1]), CONTEXTS // LATER if flag else 1
 
 
 class Walk:
@@ -128,10 +130,10 @@ class Walk:
         """(0 for the means of blocks or 1, frequency, (P, h, w) view) of each band in order."""
         blocks = table.reshape(self.shape)
         _, h, rows, w, columns = self.shape
-        for u, v in band_order(h, w):
-            yield 0, (u, v), blocks[:, u : u + 1, 0, v : v + 1, 0]
-        for u, v in band_order(rows, columns)[1:]:
-            yield 1, (u, v), blocks[:, :, u, :, v]
+        places = [(0, frequency) for frequency in band_order(h, w)]
+        places += [(1, frequency) for frequency in band_order(rows, columns)[1:]]
+        for place in places:
+            yield *place, band_of(blocks, place)
 
     def run(self, io) -> np.ndarray:
         """Coefficients (P, h R, w C) int32."""
@@ -244,7 +246,7 @@ class _Choosing:
         self.bits = 0.0
 
     def round(self, codes, place, which: slice, context: np.ndarray) -> np.ndarray:
-        values = _band_of(self._blocks, place)[which].ravel()
+        values = band_of(self._blocks, place)[which].ravel()
         costs, size = _costs(codes), np.abs(values)
         some = np.flatnonzero(size >= 0.5)
         size, known = size[some], context[some]
@@ -269,13 +271,18 @@ class _Known:
         self._parts: list = []
 
     def round(self, codes, place, which: slice, context: np.ndarray) -> np.ndarray:
-        values = _band_of(self._blocks, place)[which].ravel()
+        values = band_of(self._blocks, place)[which].ravel()
         magnitude = np.abs(values)
-        for flag, (live, begin, places) in enumerate(flags_of(context, magnitude)):
-            wanted = (magnitude[live] > flag).view(np.uint8)
-            end = int(_FIRST[min(flag, TABLES - 1) + 1])
-            arranged = Arranged(places.astype(np.uint8), wanted, end - begin)
-            self._parts.append(("flags", arranged, codes[begin:end]))
+        live = np.arange(len(context))
+        for flag in range(ESCAPE):
+            table, shared = table_of(flag)
+            set_ = magnitude[live] > flag
+            places = (context[live] // shared).astype(np.uint8)
+            arranged = Arranged(places, set_.view(np.uint8), len(codes[table]))
+            self._parts.append(("flags", arranged, codes[table]))
+            live = live[set_]
+            if not len(live):
+                break
         rest = magnitude[magnitude >= ESCAPE] - ESCAPE + 1
         if len(rest):
             width = _width(rest)
@@ -290,12 +297,6 @@ class _Known:
     def write(self, writer: Writer) -> None:
         for kind, *given in self._parts:
             getattr(writer, kind)(*given)
-
-
-def _band_of(blocks: np.ndarray, place) -> np.ndarray:
-    """(P, h, w) view of a band of blocks (P, h, R, w, C)."""
-    part, (u, v) = place
-    return blocks[:, :, u, :, v] if part else blocks[:, u : u + 1, 0, v : v + 1, 0]
 
 
 def _bits(values: np.ndarray, count: int) -> np.ndarray:
@@ -344,9 +345,8 @@ class _Read:
         magnitude = np.zeros(len(context), np.int32)
         which = np.arange(len(context))
         for flag in range(ESCAPE):
-            table = min(flag, TABLES - 1)
-            places = context[which] // (1 if flag == 0 else CONTEXTS // LATER)
-            set_ = self._reader.flags(places, codes[_FIRST[table] : _FIRST[table + 1]])
+            table, shared = table_of(flag)
+            set_ = self._reader.flags(context[which] // shared, codes[table])
             which = which[set_.view(bool)]
             magnitude[which] += 1
             if not len(which):

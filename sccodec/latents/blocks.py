@@ -17,7 +17,6 @@ import numpy as np
 BITS = 14  # of the numbers of a matrix
 PART = 64  # a coefficient is in units of step / PART
 UNIT = PART << 2 * BITS  # of restored values: step / UNIT
-MOST = 32  # rows and columns of a block, and blocks in a row or column
 USUAL = 8
 
 
