@@ -204,6 +204,7 @@ def design_for(
             f"{total:.0f} bytes for the tensor {tensor.name!r} are too few: "
             f"what describes it takes {overhead:.0f}"
         )
+    aim = Aim(tensor, stats, grid, settings, wanted, overhead)
     possible = settings.transform is not False and transforms.possible(grid, stats, settings)
     if settings.transform:
         if not possible:
@@ -211,12 +212,22 @@ def design_for(
                 f"the tensor {tensor.name!r} cannot be transformed",
                 hint="a transform needs one layer, whole planes in a tile, and no other choices",
             )
-        return _transformed(tensor, stats, grid, settings, wanted, overhead).design
-    found = _quantised(tensor, stats, grid, settings, wanted, overhead)
+        return _transformed(aim).design
+    found = _quantised(aim)
     if possible and transforms.may_pay(tensor, grid, stats, settings, found.error):
-        other = _transformed(tensor, stats, grid, settings, wanted, overhead)
-        found = min(found, other, key=lambda one: one.error)
+        found = min(found, _transformed(aim), key=lambda one: one.error)
     return found.design
+
+
+class Aim(NamedTuple):
+    """A tensor and the size that its design has to meet."""
+
+    tensor: Tensor
+    stats: designs.Statistics
+    grid: Grid
+    settings: Settings
+    wanted: float  # bits per element, of payloads and of the entry in TENS
+    overhead: float  # bytes of the file beside these
 
 
 class Candidate(NamedTuple):
@@ -226,48 +237,33 @@ class Candidate(NamedTuple):
     error: float
 
 
-def _transformed(
-    tensor: Tensor,
-    stats: designs.Statistics,
-    grid: Grid,
-    settings: Settings,
-    wanted: float,
-    overhead: float,
-) -> Candidate:
-    """The design with a transform that takes `wanted` bits per element."""
+def _transformed(aim: Aim) -> Candidate:
+    """The design with a transform that has the size that was asked for."""
+    tensor, stats, grid, settings, wanted, _ = aim
     elements = tensor.values.size
     entry = Work(tensor, grid, transforms.design(grid, stats)).entry(settings.coder)
     described = len(tensors.pack([entry])) - 2
     size = wanted * elements / 8 - described
     found = transforms.search(tensor, grid, stats, settings, size)
-    _check_reached(tensor, settings, wanted, 8 * (found.bytes + described) / elements, overhead)
+    _check_reached(aim, 8 * (found.bytes + described) / elements)
     return Candidate(found.design, found.error)
 
 
-def _check_reached(
-    tensor: Tensor, settings: Settings, wanted: float, bits: float, overhead: float
-) -> None:
-    """Raises BadRequest if a design is too far from a rate. Per element: bits wanted and reached;
-    overhead: bytes of the file beside these."""
-    elements = tensor.values.size
-    near = max(RATE_TOLERANCE * wanted, WORDS / elements)
-    if settings.rate is not None and abs(bits - wanted) > near:
+def _check_reached(aim: Aim, bits: float) -> None:
+    """Raises BadRequest if a design of so many bits per element is too far from a rate."""
+    rate, elements = aim.settings.rate, aim.tensor.values.size
+    near = max(RATE_TOLERANCE * aim.wanted, WORDS / elements)
+    if rate is not None and abs(bits - aim.wanted) > near:
         raise BadRequest(
-            f"{settings.rate} bits per element are out of reach for the tensor {tensor.name!r}; "
-            f"the nearest are {bits + 8 * overhead / elements:.4f}",
+            f"{rate} bits per element are out of reach for the tensor {aim.tensor.name!r}; "
+            f"the nearest are {bits + 8 * aim.overhead / elements:.4f}",
             hint="--max-abs-error and --levels are not bound to a rate",
         )
 
 
-def _quantised(
-    tensor: Tensor,
-    stats: designs.Statistics,
-    grid: Grid,
-    settings: Settings,
-    wanted: float,
-    overhead: float,
-) -> Candidate:
-    """The design without a transform that takes `wanted` bits per element."""
+def _quantised(aim: Aim) -> Candidate:
+    """The design without a transform that has the size that was asked for."""
+    tensor, stats, grid, settings, wanted, _ = aim
     elements = tensor.values.size
 
     def size(design: Design) -> int:
@@ -277,7 +273,7 @@ def _quantised(
 
     limits, offsets = filters.limits_of(stats), None
     if designs.may_shift(grid, settings, wanted):
-        stats, offsets = _shifted(tensor, stats, grid, settings, wanted, size)
+        stats, offsets = _shifted(aim, size)
     filtering = settings.filter if limits else False
 
     def bits_of(design: Design) -> float:
@@ -291,7 +287,7 @@ def _quantised(
     found = designs.search(wanted, stats, grid, settings, bits_of)
     # Between two designs the nearest one is what there is; beyond all of them nothing is near.
     if not found.between:
-        _check_reached(tensor, settings, wanted, found.bits, overhead)
+        _check_reached(aim, found.bits)
     design = replace(found.design, offsets=offsets)
     share = 1.0
     if filtering:
@@ -299,16 +295,10 @@ def _quantised(
     return Candidate(design, share * stats.sample.error(design.embedded.finest))
 
 
-def _shifted(
-    tensor: Tensor,
-    stats: designs.Statistics,
-    grid: Grid,
-    settings: Settings,
-    wanted: float,
-    size: Callable[[Design], int],
-) -> tuple[designs.Statistics, Offsets | None]:
+def _shifted(aim: Aim, size: Callable[[Design], int]) -> tuple[designs.Statistics, Offsets | None]:
     """Statistics and offsets: those of the channels' means if they lower the error at `wanted`
     bits per element, else the statistics as they are, and None."""
+    tensor, stats, grid, settings, wanted, _ = aim
     offsets = designs.channel_offsets(tensor, settings)
     if offsets is None:
         return stats, None
