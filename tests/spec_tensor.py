@@ -132,8 +132,10 @@ class Flags:
             self.state = self.state * 2**32 + self.words.pop()
 
     def place(self, c, k):
+        return self.symbol(counts(c, k))
+
+    def symbol(self, table):
         low, begin, p = self.state % 2**24, 0, 0
-        table = counts(c, k)
         while low >= begin + table[p]:
             begin, p = begin + table[p], p + 1
         self.state = (self.state >> 24) * table[p] + low - begin
@@ -157,6 +159,31 @@ class Flags:
             which = [n for n in order if contexts[n] == context]
             for n, flag in zip(which, self.run(codes[context], len(which)), strict=True):
                 found[n] = flag
+        return found
+
+    def chains(self, contexts, lengths, codes):
+        """codes of the flags of a chain for each context."""
+        found = [0] * len(contexts)
+        for n in sorted(range(len(contexts)), key=lambda n: (contexts[n], lengths[n])):
+            found[n] = self.chain(codes[contexts[n]][: lengths[n]])
+        return found
+
+    def chain(self, codes):
+        table, left, k = [], 2**24, len(codes)
+        for n, c in enumerate(codes):
+            table.append(clamp(left * (4096 - probability(c)) // 4096, 1, left - (k - n)))
+            left -= table[-1]
+        return self.symbol([*table, left])
+
+    def long(self, count):
+        width = [self.chain([64] * 15) for _ in range(count)]
+        width = [w + self.chain([64] * 9) if w == 15 else w for w in width]
+        found = [1] * count
+        for w in range(1, 25):
+            which = [n for n in range(count) if width[n] == w]
+            bits = self.run(64, w * len(which))
+            for i, n in enumerate(which):
+                found[n] = int("1" + "".join(map(str, bits[i * w : (i + 1) * w])), 2)
         return found
 
     def number(self, nibbles):
@@ -319,16 +346,22 @@ class Planes:
         tops = [max(s) - low >> self.shift for s, low in zip(spans, lowest, strict=True)]
         contexts = [self.context(place, turn, later) for place in places]
         rest = [0] * len(places)
-        live = range(len(places))
-        for f in range(self.most):
-            live = [n for n in live if tops[n] > f]
-            here = [(contexts[n] >> (2 if f else 0)) >> self.coarse for n in live]
-            found = self.flags.round(here, self.codes[f])
-            for n, flag in zip(live, found, strict=True):
-                rest[n] += flag
-            live = [n for n, flag in zip(live, found, strict=True) if flag]
-        if self.most == 14:
-            self.long([n for n in live if tops[n] > 14], rest)
+        live = [n for n, top in enumerate(tops) if top > 0 and self.most]
+        flags = self.flags.round([contexts[n] >> self.coarse for n in live], self.codes[0])
+        live = [n for n, flag in zip(live, flags, strict=True) if flag]
+        for n in live:
+            rest[n] = 1
+        live = [n for n in live if min(tops[n], self.most) > 1]
+        lengths = [min(tops[n], self.most) - 1 for n in live]
+        here = [(contexts[n] >> 2) >> self.coarse for n in live]
+        chains = self.flags.chains(
+            here, lengths, list(zip(*self.codes[1 : self.most], strict=True))
+        )
+        for n, set_ in zip(live, chains, strict=True):
+            rest[n] += set_
+        live = [n for n in live if rest[n] == 14 and tops[n] > 14]
+        for n, value in zip(live, self.flags.long(len(live)), strict=True):
+            rest[n] = 13 + value
         low = [0] * len(places)
         if self.shift:
             bits = self.flags.run(64, self.shift * len(places))
@@ -340,21 +373,6 @@ class Planes:
         for (a, y, x), m in zip(places, magnitude, strict=True):
             self.seen[a, y, x] = min(m >> self.shift, 15)
         self.sides(places, spans, magnitude, turn)
-
-    def long(self, live, rest):
-        width = dict.fromkeys(live, 0)
-        growing = list(live)
-        for _ in range(24):
-            flags = self.flags.run(64, len(growing))
-            growing = [n for n, flag in zip(growing, flags, strict=True) if flag]
-            for n in growing:
-                width[n] += 1
-        for w in range(25):
-            which = [n for n in live if width[n] == w]
-            bits = self.flags.run(64, w * len(which))
-            for i, n in enumerate(which):
-                v = int("1" + "".join(map(str, bits[i * w : (i + 1) * w])), 2) - 1
-                rest[n] = 14 + v
 
     def sides(self, places, spans, magnitude, turn):
         down = {}
@@ -623,23 +641,18 @@ class Coefficients:
     def round(self, contexts):
         codes = [[self.code(t, c) for c in range(len(SET[t]))] for t in range(4)]
         value = [0] * len(contexts)
-        live = list(range(len(contexts)))
-        met = []
-        for flag in range(14):
-            table = min(flag, 3)
-            here = [contexts[n] // (3 if flag else 1) for n in live]
-            flags = self.flags.round(here, codes[table])
-            met += [(table, c, f) for c, f in zip(here, flags, strict=True)]
-            live = [n for n, f in zip(live, flags, strict=True) if f]
-            for n in live:
-                value[n] += 1
-        widths = [self.flags.number(1) for _ in live]
-        for width in range(16):
-            which = [n for n, size in zip(live, widths, strict=True) if size == width]
-            bits = self.flags.run(64, width * len(which))
-            for i, n in enumerate(which):
-                word = bits[i * width : (i + 1) * width]
-                value[n] += int("1" + "".join(map(str, word)), 2) - 1
+        flags = self.flags.round(contexts, codes[0])
+        met = [(0, c, flag) for c, flag in zip(contexts, flags, strict=True)]
+        live = [n for n, flag in enumerate(flags) if flag]
+        places = [contexts[n] // 3 for n in live]
+        rows = [[codes[min(f, 3)][c] for f in range(1, 14)] for c in range(16)]
+        chains = self.flags.chains(places, [13] * len(live), rows)
+        for n, c, set_ in zip(live, places, chains, strict=True):
+            value[n] = 1 + set_
+            met += [(min(f, 3), c, f <= set_) for f in range(1, min(set_ + 1, 13) + 1)]
+        live = [n for n in live if value[n] == 14]
+        for n, long in zip(live, self.flags.long(len(live)), strict=True):
+            value[n] = 13 + long
         some = [n for n, v in enumerate(value) if v]
         for n, down in zip(some, self.flags.run(64, len(some)), strict=True):
             value[n] *= -1 if down else 1

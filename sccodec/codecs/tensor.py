@@ -26,7 +26,7 @@ from sccodec.container import layer_selection, layout, tensors, writer
 from sccodec.container.reader import Reader, from_bytes
 from sccodec.container.rules import environment_limits
 from sccodec.container.tensors import TensorEntry
-from sccodec.entropy.flags import PROBABILITY
+from sccodec.entropy.flags import PROBABILITY, WIDTHS
 from sccodec.errors import BadRequest, Damaged, Unsupported, WrongModel
 from sccodec.latents import blocks
 from sccodec.media.tensor import Tensor, from_array, from_arrays
@@ -36,7 +36,7 @@ __all__ = ["DEFAULTS", "Report", "Settings", "append", "decode", "encode", "open
 
 MODEL = "tensor-1"
 # Nothing is learned: the digest is that of the probabilities that the format fixes.
-DIGEST = hashlib.sha256(PROBABILITY.astype("<u2").tobytes()).digest()[:8]
+DIGEST = hashlib.sha256(PROBABILITY.astype("<u2").tobytes() + bytes(WIDTHS)).digest()[:8]
 RATE_TOLERANCE = 0.02
 WORDS = 128  # bits: payloads are whole words, so tiny tensors cannot be nearer to a rate
 SHRINKS = 12  # times that a file longer than asked for is made again

@@ -22,6 +22,8 @@ from sccodec.latents.scalar import Embedded, Quantiser
 from sccodec.media.tensor import Tensor, narrowed
 
 CODERS = {"context": planes, "unary": unary}
+ALL = slice(None)
+AT_ONCE = 1 << 15  # elements that are restored at once
 HINT = "sccodec doctor tells whether this machine computes as every other does"
 
 
@@ -183,9 +185,9 @@ class Values:
         if entry.offsets:
             self._offsets = Offsets(entry.offset_unit, entry.offsets).values()
         self._levels, self.first = restored(entry)
+        self.dtype = np.dtype(np.uint16 if entry.kind == "bfloat16" else entry.kind)
         if store:
-            bits = entry.kind == "bfloat16"
-            self.array = np.zeros(entry.shape, np.uint16 if bits else entry.kind)
+            self.array = np.zeros(entry.shape, self.dtype)
             self._window = Window(grid, self.array)
 
     def of(self, part: Part, layer: int, numbers: np.ndarray) -> np.ndarray:
@@ -194,19 +196,29 @@ class Values:
             return typed(self._transformed(part, numbers), self.entry.kind)
         levels, filter_ = self._levels[layer], self.entry.layers[layer].filter
         if filter_ is not None:
-            values = self._in_channels(part, restore(filter_, levels, numbers))
-            return typed(np.clip(values, filter_.low, filter_.high), self.entry.kind)
+            return self._filtered(part, levels, filter_, numbers)
         if self._factors is None and self._offsets is None:
             return typed(levels, self.entry.kind)[numbers]
         each = typed(self._in_channels(part, levels), self.entry.kind)
         return each[np.arange(len(numbers))[:, None, None], 0, numbers]
 
-    def _in_channels(self, part: Part, values: np.ndarray) -> np.ndarray:
-        """Values of planes times their channels' scales, with their offsets."""
+    def _filtered(self, part: Part, levels, filter_: LevelFilter, numbers) -> np.ndarray:
+        """Restored values of level numbers, a few planes at a time so that they stay in a cache."""
+        found = np.empty(numbers.shape, self.dtype)
+        few = max(AT_ONCE // max(numbers[0].size, 1), 1)
+        for begin in range(0, len(numbers), few):
+            some = slice(begin, begin + few)
+            values = self._in_channels(part, restore(filter_, levels, numbers[some]), some)
+            np.clip(values, filter_.low, filter_.high, out=values)
+            found[some] = typed(values, self.entry.kind)
+        return found
+
+    def _in_channels(self, part: Part, values: np.ndarray, some: slice = ALL) -> np.ndarray:
+        """Values of some planes of a part times their channels' scales, with their offsets."""
         if self._factors is not None:
-            values = values * self.grid.of_channels(part, self._factors)
+            values = values * self.grid.of_channels(part, self._factors)[some]
         if self._offsets is not None:
-            values = values + self.grid.of_channels(part, self._offsets)
+            values = values + self.grid.of_channels(part, self._offsets)[some]
         return values
 
     def _transformed(self, part: Part, numbers: np.ndarray) -> np.ndarray:

@@ -16,16 +16,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sccodec.entropy.flags import CODES, EVEN, PROBABILITY, UNIT, Arranged, Reader, Writer
+from sccodec.entropy.flags import CODES, EVEN, PROBABILITY, UNIT, Arranged, Chains, Reader, Writer
 from sccodec.errors import Damaged
 
 GROUPS = 4
 SEEN = 15  # larger magnitudes look the same
 ONE = 64  # of what is seen: a magnitude of 1
 ESCAPE = 14  # flags of a magnitude at most
-WIDTHS = 15  # bits beyond the first of a magnitude above that
-LARGEST = ESCAPE + (1 << WIDTHS + 1) - 2
+LARGEST = ESCAPE + (1 << 16) - 2
 CONTEXTS, LATER = 48, 16  # of the first flag, and of each later one
+SHARED = CONTEXTS // LATER  # contexts of the first flag that are one of the others
 TABLES = 4  # later flags have contexts of their own: the second, the third, all others
 MET = 32  # that a flag adds to the counts of its context
 SHIFT = 9  # of the weighted sum
@@ -98,7 +98,7 @@ class Counts:
         some = np.flatnonzero(magnitude)
         for table in range(1, TABLES):
             context, magnitude = context[some], magnitude[some]
-            later = context // (CONTEXTS // LATER)
+            later = context // SHARED
             if table < TABLES - 1:
                 self._add(table, later, None, magnitude > table)
                 some = np.flatnonzero(magnitude > table)
@@ -113,10 +113,10 @@ class Counts:
             counts[begin:end] += MET * np.bincount(places, number, end - begin).astype(int)
 
 
-def table_of(flag: int) -> tuple[slice, int]:
-    """Where the table of a flag lies among all contexts, and how many first contexts share one."""
-    table = min(flag, TABLES - 1)
-    return slice(_FIRST[table], _FIRST[table + 1]), CONTEXTS // LATER if flag else 1
+def of_magnitudes(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Codes (CONTEXTS,) of first flags, and (LATER, ESCAPE - 1) of the chains of all further."""
+    tables = codes[CONTEXTS:].reshape(TABLES - 1, LATER)
+    return codes[:CONTEXTS], tables[np.minimum(np.arange(ESCAPE - 1), TABLES - 2)].T
 
 
 class Walk:
@@ -176,7 +176,8 @@ class Walk:
             here = ONE * total // count if count else common
             middle = int(here.sum(dtype=np.int64)) // here.size
             sums = weights[6] * LOG[here] + weights[7] * LOG[near(here)] + weights[8] * LOG[middle]
-            context = np.clip(shared[which] + sums >> SHIFT, 0, CONTEXTS - 1).ravel()
+            context = np.clip(shared[which] + sums >> SHIFT, 0, CONTEXTS - 1)
+            context = context.astype(np.uint8).ravel()
             values = io.round(self.counts.codes(), place, which, context)
             magnitude = np.abs(values)
             self.counts.meet(context, magnitude)
@@ -218,10 +219,10 @@ def _costs(codes: np.ndarray) -> np.ndarray:
     off, on = _COST[:, codes]
     shape = TABLES - 1, LATER
     later = _SET @ on[CONTEXTS:].reshape(shape) + _UNSET @ off[CONTEXTS:].reshape(shape)
-    bits = np.repeat(later.T, CONTEXTS // LATER, 0)
+    bits = np.repeat(later.T, SHARED, 0)
     bits += on[:CONTEXTS, None] + 1
     bits[:, 0] = off[:CONTEXTS]
-    bits[:, ESCAPE] += 4
+    bits[:, ESCAPE] += 1
     return bits
 
 
@@ -229,7 +230,7 @@ def _bits_of(costs: np.ndarray, context: np.ndarray, magnitude: np.ndarray) -> n
     """(n,) bits of magnitudes in contexts, with their signs."""
     bits = costs[context, np.minimum(magnitude, ESCAPE)]
     long = np.flatnonzero(magnitude > ESCAPE)
-    bits[long] += _width(magnitude[long] - ESCAPE + 1)
+    bits[long] += 2 * _width(magnitude[long] - ESCAPE + 1)
     return bits
 
 
@@ -273,35 +274,19 @@ class _Known:
     def round(self, codes, place, which: slice, context: np.ndarray) -> np.ndarray:
         values = band_of(self._blocks, place)[which].ravel()
         magnitude = np.abs(values)
-        live = np.arange(len(context))
-        for flag in range(ESCAPE):
-            table, shared = table_of(flag)
-            set_ = magnitude[live] > flag
-            places = (context[live] // shared).astype(np.uint8)
-            arranged = Arranged(places, set_.view(np.uint8), len(codes[table]))
-            self._parts.append(("flags", arranged, codes[table]))
-            live = live[set_]
-            if not len(live):
-                break
-        rest = magnitude[magnitude >= ESCAPE] - ESCAPE + 1
-        if len(rest):
-            width = _width(rest)
-            self._parts.append(("numbers", width, 1))
-            for bits in range(1, WIDTHS + 1):
-                some = rest[width == bits]
-                if len(some):
-                    self._parts.append(("raw", _bits(some, bits)))
-        self._parts.append(("raw", (values[values != 0] < 0).view(np.uint8)))
+        first, later = of_magnitudes(codes)
+        set_ = magnitude > 0
+        self._parts.append((Writer.flags, Arranged(context, set_.view(np.uint8), CONTEXTS), first))
+        more = np.minimum(magnitude[set_], ESCAPE).astype(np.uint8) - 1
+        chains = Chains(context[set_] // SHARED, ESCAPE - 1, more)
+        self._parts.append((Writer.chains, chains, later))
+        self._parts.append((Writer.long, magnitude[magnitude >= ESCAPE] - (ESCAPE - 1)))
+        self._parts.append((Writer.raw, (values[set_] < 0).view(np.uint8)))
         return values
 
     def write(self, writer: Writer) -> None:
-        for kind, *given in self._parts:
-            getattr(writer, kind)(*given)
-
-
-def _bits(values: np.ndarray, count: int) -> np.ndarray:
-    """The lowest bits of numbers, the highest first."""
-    return (values[:, None] >> np.arange(count - 1, -1, -1) & 1).astype(np.uint8).ravel()
+        for put, *given in self._parts:
+            put(writer, *given)
 
 
 @dataclass(frozen=True)
@@ -342,31 +327,17 @@ class _Read:
         self._reader = reader
 
     def round(self, codes, _place, _which, context: np.ndarray) -> np.ndarray:
-        magnitude = np.zeros(len(context), np.int32)
-        which = np.arange(len(context))
-        for flag in range(ESCAPE):
-            table, shared = table_of(flag)
-            set_ = self._reader.flags(context[which] // shared, codes[table])
-            which = which[set_.view(bool)]
-            magnitude[which] += 1
-            if not len(which):
-                break
-        else:
-            magnitude[which] += self._rest(len(which))
+        first, later = of_magnitudes(codes)
+        magnitude = self._reader.flags(context, first).astype(np.int32)
         some = np.flatnonzero(magnitude)
+        magnitude[some] += self._reader.chains(context[some] // SHARED, ESCAPE - 1, later)
+        long = some[magnitude[some] == ESCAPE]
+        magnitude[long] += self._reader.long(len(long)) - 1
+        if (magnitude[long] > LARGEST).any():
+            raise Damaged("a coefficient is out of range")
         down = self._reader.raw(len(some)).view(bool)
         magnitude[some[down]] *= -1
         return magnitude
-
-    def _rest(self, count: int) -> np.ndarray:
-        """What magnitudes have beyond ESCAPE."""
-        width = self._reader.numbers(count, 1).ravel()
-        value = np.ones(count, np.int32)
-        for bits in range(1, WIDTHS + 1):
-            some = np.flatnonzero(width == bits)
-            found = self._reader.raw(len(some) * bits).reshape(-1, bits).astype(np.int32)
-            value[some] = (1 << bits) + (found << np.arange(bits - 1, -1, -1)).sum(1)
-        return value - 1
 
 
 def decode(shape, payload: bytes, *, plain: bool = False) -> np.ndarray:

@@ -1,8 +1,9 @@
 """Flags (yes or no) and their probabilities <-> the bytes of one payload.
 
 Flags are sorted by context, each context has one probability out of 128, and four flags of a
-context, at its end fewer, make one symbol of the coder of `coder.py`. `formats/tensor.md`
-section 3 is the specification.
+context, at its end fewer, make one symbol of the coder of `coder.py`. A chain of flags, each of
+which is there if all before it were set, makes one symbol too. `formats/tensor.md` section 3 is the
+specification.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from sccodec.errors import Damaged
 CODES = 128  # probabilities that a context may have
 EVEN = 64  # the code of one half
 UNIT = 1 << 12
+WIDTHS = 15, 9  # flags of the chains that say how many bits a long number has beyond its first
 _POSITION = 25  # bits for a flag's place in a round
 MOST = 1 << _POSITION
 
@@ -43,6 +45,16 @@ def counts_of(code: int, flags: int = 4) -> np.ndarray:
     return np.array(counts)
 
 
+def counts_of_chain(codes) -> np.ndarray:
+    """(k + 1,) counts of how many flags of a chain of k with these codes are set, to 2^24."""
+    left, counts = TOTAL, []
+    for after, code in zip(range(len(codes), 0, -1), codes, strict=True):
+        count = left * (UNIT - int(PROBABILITY[code])) // UNIT
+        counts.append(min(max(count, 1), left - after))
+        left -= counts[-1]
+    return np.array([*counts, left])
+
+
 def nearest_code(ones: np.ndarray, flags: np.ndarray) -> np.ndarray:
     """The codes (T,) uint8 for contexts that met so many flags, `ones` of them set."""
     share = (ones + 0.02) / (flags + 0.04)
@@ -60,6 +72,11 @@ def cost(ones: np.ndarray, flags: np.ndarray, codes: np.ndarray) -> float:
 @functools.cache
 def _table(code: int, flags: int, plain: bool):
     return coder.table(counts_of(code, flags), plain)
+
+
+@functools.lru_cache(4096)
+def _chain_table(codes: bytes, plain: bool):
+    return coder.table(counts_of_chain(codes), plain)
 
 
 def _sorted(context: np.ndarray, flags: np.ndarray | None) -> np.ndarray:
@@ -111,12 +128,47 @@ class Arranged:
         return found
 
 
+class Chains:
+    """Chains in order of context, length and place, ready to be counted and coded."""
+
+    def __init__(self, context: np.ndarray, length: int | np.ndarray, values: np.ndarray):
+        """context (n,) uint8, 0..15; length, 1..15, and values, so many set flags: (n,) uint8."""
+        key, self.runs = _by_length(context, length)
+        self.values = values[np.argsort(key, kind="stable")]
+
+    def met(self, contexts: int, longest: int) -> tuple[np.ndarray, np.ndarray]:
+        """(contexts, longest) each: how many flags of each place in a chain are set, and are."""
+        ones = np.zeros((contexts, longest + 1), np.int64)
+        count = np.zeros((contexts, longest + 1), np.int64)
+        for context, length, begin, number in self.runs:
+            found = np.bincount(self.values[begin : begin + number], minlength=length + 1)
+            reached = np.cumsum(found[::-1])[::-1]  # chains with so many set flags at least
+            ones[context, :length] += reached[1:]
+            count[context, :length] += reached[:-1]
+        return ones[:, :longest], count[:, :longest]
+
+
+def _by_length(context: np.ndarray, length) -> tuple[np.ndarray, list[tuple[int, int, int, int]]]:
+    """(n,) uint8 that sort chains, and their runs: (context, length, first, chains)."""
+    key = context << np.uint8(4) | np.asarray(length, np.uint8)
+    count = np.bincount(key, minlength=1)
+    met = np.flatnonzero(count)
+    begin = np.cumsum(count[met]) - count[met]
+    columns = (met >> 4, met & 15, begin, count[met])
+    return key, list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+def _met(width: np.ndarray) -> list[int]:
+    """The widths above 0 that there are."""
+    return [bits for bits in range(1, sum(WIDTHS) + 1) if (width == bits).any()]
+
+
 class Writer:
     """Collects what a payload holds, in the order in which a `Reader` will ask for it."""
 
     def __init__(self, plain: bool = False):
         self.plain = plain or coder.AnsCoder is None
-        self._parts: list[tuple[int, int, np.ndarray]] = []
+        self._parts: list[tuple[object, np.ndarray]] = []  # a table, and places of it
 
     def flags(self, arranged: Arranged, codes: np.ndarray) -> None:
         """Flags of one round; codes (T,) of their contexts."""
@@ -137,26 +189,50 @@ class Writer:
                 padded[at : at + number - whole] = bits[begin + whole : begin + number]
         places = _packed(padded)
         for code, _, number, place in runs:
-            self._parts.append((code, 4, places[place : place + number // 4]))
+            self._add(_table(code, 4, self.plain), places[place : place + number // 4])
             if number % 4:
                 last = place + number // 4
-                self._parts.append((code, number % 4, places[last : last + 1]))
+                self._add(_table(code, number % 4, self.plain), places[last : last + 1])
+
+    def _add(self, table, places: np.ndarray) -> None:
+        if len(places):
+            self._parts.append((table, places))
+
+    def chains(self, chains: Chains, codes: np.ndarray) -> None:
+        """Chains of one round; codes (contexts, longest) of their flags."""
+        places = chains.values.astype(np.int32)
+        for context, length, begin, number in chains.runs:
+            table = _chain_table(codes[context, :length].tobytes(), self.plain)
+            self._add(table, places[begin : begin + number])
 
     def raw(self, bits: np.ndarray) -> None:
         """Bits (n,) that are as likely 0 as 1."""
         self._runs(bits, [(EVEN, 0, len(bits), 0)] if len(bits) else [])
 
+    def bits(self, values: np.ndarray, width: int) -> None:
+        """The lowest bits of numbers (n,), the highest first."""
+        self.raw((values[:, None] >> np.arange(width - 1, -1, -1) & 1).astype(np.uint8).ravel())
+
+    def long(self, values: np.ndarray) -> None:
+        """Numbers (n,) from 1 to 2^25 - 1, small ones the cheapest."""
+        width = np.frexp(values)[1] - 1
+        rest = width
+        for most in WIDTHS:
+            self._add(_chain_table(bytes([EVEN] * most), self.plain), np.minimum(rest, most))
+            rest = rest[rest >= most] - most
+        for bits in _met(width):
+            self.bits(values[width == bits], bits)
+
     def numbers(self, values: np.ndarray, nibbles: int) -> None:
         """Unsigned numbers (n,), each of so many groups of four bits, the highest first."""
         shifts = 4 * np.arange(nibbles - 1, -1, -1)
         places = np.asarray(values, np.int64).reshape(-1, 1) >> shifts & 15
-        self._parts.append((EVEN, 4, places.astype(np.int32).ravel()))
+        self._add(_table(EVEN, 4, self.plain), places.astype(np.int32).ravel())
 
     def payload(self) -> bytes:
         ans = coder.stack(plain=self.plain)
-        for code, flags, places in reversed(self._parts):  # a stack: last out, first in
-            if len(places):
-                ans.encode_reverse(places, _table(code, flags, self.plain))
+        for table, places in reversed(self._parts):  # a stack: last out, first in
+            ans.encode_reverse(places, table)
         return ans.get_compressed().astype("<u4").tobytes()
 
 
@@ -189,18 +265,52 @@ class Reader:
         result[keys.astype(np.intp)] = found
         return result
 
+    def chains(self, context: np.ndarray, length, codes: np.ndarray) -> np.ndarray:
+        """(n,) uint8: how many flags are set in chains of these contexts and lengths.
+
+        context (n,) uint8, 0..15; length 1..15, one or (n,) uint8; codes (contexts, longest) uint8.
+        """
+        key, runs = _by_length(context, length)
+        found = np.empty(len(context), np.uint8)
+        for which, long, begin, number in runs:
+            table = _chain_table(codes[which, :long].tobytes(), self.plain)
+            found[begin : begin + number] = self._ans.decode(table, number)
+        result = np.empty(len(context), np.uint8)
+        result[np.argsort(key, kind="stable")] = found
+        return result
+
     def raw(self, count: int) -> np.ndarray:
         """(count,) uint8 bits."""
         found = np.empty(count, np.uint8)
         self._run(EVEN, found)
         return found
 
+    def bits(self, count: int, width: int) -> np.ndarray:
+        """(count,) int32 numbers of so many bits."""
+        found = self.raw(count * width).reshape(count, width).astype(np.int32)
+        return (found << np.arange(width - 1, -1, -1)).sum(1, dtype=np.int32)
+
+    def long(self, count: int) -> np.ndarray:
+        """(count,) int32: what `Writer.long` was given."""
+        width, rest = np.zeros(count, np.int32), np.arange(count)
+        for most in WIDTHS:
+            if not len(rest):
+                break
+            table = _chain_table(bytes([EVEN] * most), self.plain)
+            width[rest] += self._ans.decode(table, len(rest))
+            rest = rest[width[rest] >= most]
+        values = 1 << width
+        for bits in _met(width):
+            some = np.flatnonzero(width == bits)
+            values[some] += self.bits(len(some), bits)
+        return values
+
     def _run(self, code: int, out: np.ndarray) -> None:
         """Fills `out` with flags of one probability."""
         whole, rest = divmod(len(out), 4)
         if whole:
             symbols = self._ans.decode(_table(code, 4, self.plain), whole)
-            out[: 4 * whole] = _UNPACK[symbols].view(np.uint8)
+            out[: 4 * whole] = _UNPACK.take(symbols, mode="clip").view(np.uint8)
         if rest:
             (symbol,) = self._ans.decode(_table(code, rest, self.plain), 1)
             out[4 * whole :] = _BITS[symbol, 4 - rest :]

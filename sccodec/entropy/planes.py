@@ -16,16 +16,18 @@ from itertools import pairwise
 import numpy as np
 
 from sccodec.entropy import planning
-from sccodec.entropy.flags import CODES, Arranged, Reader, Writer, nearest_code
+from sccodec.entropy.flags import CODES, Arranged, Chains, Reader, Writer, nearest_code
 from sccodec.entropy.lattice import ROUNDS, Seen, merge, size, split
 from sccodec.entropy.planning import (
     CONTEXTS,
     ESCAPE,
+    FIRST,
     GROUPS,
+    LATER,
     LEAN,
     LEANS,
-    LONGEST,
     SEEN,
+    SIDE,
     SIDES,
     TOP,
     WEIGHTS,
@@ -68,8 +70,7 @@ class Walk:
         self.leaning = Seen(inside if self.sided else (0, 0, 0), np.int8)
         if self.refined:
             self._see(parents)
-        tables = plan.tables(self.refined, self.sided)
-        self.first_code = np.cumsum([0, *tables])
+        self.contexts = plan.contexts(self.refined, self.sided)
         mean = 4 * plan.classes[active] ** 2
         self.means = mean.astype(np.int64)
 
@@ -183,7 +184,7 @@ class Walk:
         rest = self._rests(io, context, (highest - lowest) >> shift)
         magnitude = rest
         if shift:
-            magnitude = (rest.astype(np.int32) << shift) + self._low_bits(io, len(context))
+            magnitude = (rest.astype(np.int32) << shift) + io.low(len(context))
         if self.refined:
             magnitude = magnitude + lowest
         if (magnitude > highest).any() or (magnitude < lowest).any():
@@ -196,60 +197,30 @@ class Walk:
     def _rests(self, io, context: np.ndarray, top) -> np.ndarray:
         """(n,) uint8 or int32: magnitudes above the lowest, without their low bits; 0..top."""
         coarse, most = self.plan.coarse, self.plan.most
-        same = isinstance(top, int)
         rest = np.zeros(len(context), self.wide)
-        live = None if same else np.flatnonzero(top)
-        later = None
-        for flag in range(min(most, top) if same else most):
-            if live is not None and not len(live):
-                return rest
-            if flag == 0:
-                here = context if live is None else context[live]
-                if coarse:
-                    here = here >> coarse
-            else:
-                later = context >> (2 + coarse) if later is None else later
-                here = later[live]
-            found = io.flags(self.first_code[flag : flag + 2], here, live, flag)
-            if live is None:
-                rest[:] = found
-                live = np.flatnonzero(found)
-            else:
-                live = live[found.astype(bool)]
-                rest[live] += 1
+        same = isinstance(top, int)
+        live = slice(None) if same else np.flatnonzero(top)
+        most = min(most, top) if same else most
+        if not most:
+            return rest
+        rest[live] = io.flags(context[live] >> coarse, live)
+        live = np.flatnonzero(rest)
+        length = np.uint8(most - 1)
+        if not same:
+            live = live[top[live] > 1]
+            length = np.minimum(top[live] - 1, length).astype(np.uint8)
+        if most == 1 or not len(live):
+            return rest
+        rest[live] += io.chains(context[live] >> (2 + coarse), length, live)
+        if most == ESCAPE and (not same or top > ESCAPE):
+            live = live[rest[live] == ESCAPE]
             if not same:
-                live = live[top[live] > flag + 1]
-        if most == ESCAPE and (not same or top > ESCAPE) and live is not None and len(live):
-            rest[live] += self._long_rests(io, live).astype(rest.dtype)
+                live = live[top[live] > ESCAPE]
+            more = io.long(live) - 1
+            if (more >= self.count - ESCAPE).any():
+                raise Damaged("a magnitude is out of range")
+            rest[live] += more.astype(rest.dtype)
         return rest
-
-    def _long_rests(self, io, live: np.ndarray) -> np.ndarray:
-        """What a magnitude has beyond ESCAPE: how long it is plus 1, then its bits."""
-        wanted = io.beyond(live)
-        width = np.zeros(len(live), np.int64)
-        growing = np.arange(len(live))
-        for _ in range(LONGEST):
-            found = io.raw(len(growing), lambda which=growing, w=width: _longer(wanted, which, w))
-            growing = growing[found.astype(bool)]
-            width[growing] += 1
-            if not len(growing):
-                break
-        value = np.zeros(len(live), np.int64)
-        for bits in range(1, LONGEST + 1):
-            which = np.flatnonzero(width == bits)
-            if len(which):
-                places = np.arange(bits - 1, -1, -1)
-                found = io.raw(
-                    len(which) * bits,
-                    lambda which=which, places=places: wanted[which, None] + 1 >> places & 1,
-                )
-                value[which] = (found.reshape(-1, bits).astype(np.int64) << places).sum(1)
-        return value + (1 << width) - 1
-
-    def _low_bits(self, io, count: int) -> np.ndarray:
-        places = np.arange(self.plan.shift - 1, -1, -1)
-        found = io.raw(count * len(places), lambda: io.low()[:, None] >> places & 1)
-        return (found.reshape(count, -1).astype(np.int32) << places).sum(1, dtype=np.int32)
 
     def _with_sides(self, io, round_: int, planes: slice, magnitude: np.ndarray) -> np.ndarray:
         """Offsets (n,) of elements with these magnitudes."""
@@ -260,7 +231,7 @@ class Walk:
         offset = _signed(magnitude, above)
         open_ = np.flatnonzero((magnitude > 0) & (magnitude <= below) & (magnitude <= above))
         context = self._side_contexts(io, round_, planes)[open_]
-        down = io.flags(self.first_code[-2:], context, open_, None)
+        down = io.flags(context, open_, sides=True)
         offset[open_[down.astype(bool)]] *= -1
         h, w = self.sizes[round_]
         lean = np.clip(offset, -LEAN, LEAN).astype(np.int8)
@@ -284,10 +255,6 @@ class Walk:
         return np.clip(total, 0, SIDES - 1).astype(np.uint8).ravel()
 
 
-def _longer(wanted: np.ndarray, which: np.ndarray, width: np.ndarray) -> np.ndarray:
-    return (wanted[which] + 1 >> (width[which] + 1)) > 0
-
-
 def _signed(magnitude: np.ndarray, above) -> np.ndarray:
     """Magnitudes with the sign of the only side that has room, up if both have."""
     offset = magnitude.astype(np.int32)
@@ -301,10 +268,10 @@ class _Known:
     """Gives a walk the flags of levels that are known, and keeps them for the payload."""
 
     def __init__(self, walk: Walk, offsets: list[np.ndarray], rests: list[np.ndarray]):
-        self.plan, self.codes = walk.plan, walk.first_code
+        self.plan, self._contexts = walk.plan, walk.contexts
         self._offsets, self._rests = offsets, rests
-        self._parts: list[tuple[int, Arranged] | np.ndarray] = []
-        self._ones, self._count = np.zeros((2, self.codes[-1]))
+        self._parts: list[tuple] = []  # what puts it into a writer, and what it is given
+        self._ones, self._count = np.zeros((2, walk.contexts.count), np.int64)
 
     def begin(self, round_: int, planes: slice) -> None:
         self._offset = self._offsets[round_][:, :, planes].ravel()
@@ -325,34 +292,45 @@ class _Known:
             self.plan.side_weights[round_] = planning.fit_sides(target, leans, known)
         return self.plan.side_weights[round_]
 
-    def flags(self, codes, context: np.ndarray, live, flag: int | None) -> np.ndarray:
-        values = self._offset if flag is None else self._rest
-        values = values if live is None else values[live]
-        wanted = (values < 0 if flag is None else values > flag).view(np.uint8)
-        begin, end = codes
-        arranged = Arranged(context, wanted, end - begin)
-        self._parts.append((begin, arranged))
-        self._ones[begin:end] += arranged.ones
-        self._count[begin:end] += arranged.count
+    def flags(self, context: np.ndarray, live, *, sides: bool = False) -> np.ndarray:
+        wanted = (self._offset[live] < 0 if sides else self._rest[live] > 0).view(np.uint8)
+        which = SIDE if sides else FIRST
+        ones, count = self._met(which)
+        arranged = Arranged(context, wanted, len(ones))
+        self._parts.append((Writer.flags, arranged, which))
+        ones += arranged.ones
+        count += arranged.count
         return wanted
 
-    def raw(self, _count: int, bits) -> np.ndarray:
-        found = np.asarray(bits(), np.uint8).ravel()
-        self._parts.append(found)
-        return found
+    def chains(self, context: np.ndarray, length, live: np.ndarray) -> np.ndarray:
+        wanted = np.minimum(self._rest[live] - 1, length).astype(np.uint8)
+        chains = Chains(context, length, wanted)
+        self._parts.append((Writer.chains, chains, LATER))
+        ones, count = self._met(LATER)
+        found, of = chains.met(*ones.shape)
+        ones += found
+        count += of
+        return wanted
 
-    def low(self) -> np.ndarray:
-        return self._whole & ((1 << self.plan.shift) - 1)
+    def _met(self, which: int) -> list[np.ndarray]:
+        """The sums that flags of a kind are added to: those that are set, and all."""
+        return [self._contexts.split(sums)[which] for sums in (self._ones, self._count)]
 
-    def beyond(self, live: np.ndarray) -> np.ndarray:
-        return self._rest[live].astype(np.int64) - ESCAPE
+    def long(self, live: np.ndarray) -> np.ndarray:
+        values = self._rest[live].astype(np.int32) - (ESCAPE - 1)
+        self._parts.append((Writer.long, values))
+        return values
+
+    def low(self, _count: int) -> np.ndarray:
+        values = self._whole & ((1 << self.plan.shift) - 1)
+        self._parts.append((Writer.bits, values, self.plan.shift))
+        return values
 
     def write(self, writer: Writer) -> None:
-        for part in self._parts:
-            if isinstance(part, tuple):
-                writer.flags(part[1], self.plan.codes[part[0] :])
-            else:
-                writer.raw(part)
+        for put, what, *more in self._parts:
+            if isinstance(what, Arranged | Chains):
+                more = [self._contexts.split(self.plan.codes)[more[0]]]
+            put(writer, what, *more)
 
     def settle(self) -> None:
         """Chooses the probabilities, now that all flags are known."""
@@ -423,8 +401,9 @@ def _side(plan: Plan, walk: Walk):
 class _Read:
     """Gives a walk the flags of a payload."""
 
-    def __init__(self, plan: Plan, reader: Reader):
-        self.plan, self._reader = plan, reader
+    def __init__(self, walk: Walk, reader: Reader):
+        self.plan, self._reader = walk.plan, reader
+        self._codes = walk.contexts.split(walk.plan.codes)
 
     def begin(self, round_: int, planes: slice) -> None:
         pass
@@ -435,15 +414,17 @@ class _Read:
     def side_weights(self, round_: int, *_) -> dict[str, int]:
         return self.plan.side_weights[round_]
 
-    def flags(self, codes, context: np.ndarray, *_) -> np.ndarray:
-        begin, end = codes
-        return self._reader.flags(context, self.plan.codes[begin:end])
+    def flags(self, context: np.ndarray, _live, *, sides: bool = False) -> np.ndarray:
+        return self._reader.flags(context, self._codes[SIDE if sides else FIRST])
 
-    def raw(self, count: int, _bits) -> np.ndarray:
-        return self._reader.raw(count)
+    def chains(self, context: np.ndarray, length, _live) -> np.ndarray:
+        return self._reader.chains(context, length, self._codes[LATER])
 
-    def beyond(self, _live) -> None:
-        return None
+    def long(self, live: np.ndarray) -> np.ndarray:
+        return self._reader.long(len(live))
+
+    def low(self, count: int) -> np.ndarray:
+        return self._reader.bits(count, self.plan.shift)
 
 
 def decode(
@@ -467,9 +448,10 @@ def decode(
     reader = Reader(payload, plain)
     plan = _read_heads(reader, shape, count, parents is not None)
     walk = Walk(plan, shape, count, first, parents)
+    offsets = []
     if len(plan.active):
         _read_rest(reader, plan, walk)
-    offsets = walk.run(_Read(plan, reader))
+        offsets = walk.run(_Read(walk, reader))
     reader.finish()
     return walk.levels(offsets)
 
@@ -506,7 +488,7 @@ def _read_rest(reader: Reader, plan: Plan, walk: Walk) -> None:
     for round_, name in walk.side_weighted():
         weight = int(reader.numbers(1, 2)[0]) - 128
         plan.side_weights.setdefault(round_, {})[name] = weight
-    codes = reader.numbers(int(walk.first_code[-1]), 2)
+    codes = reader.numbers(walk.contexts.count, 2)
     if codes.max() >= CODES:
         raise Damaged("a probability that does not exist")
     plan.codes = codes.astype(np.uint8)

@@ -17,7 +17,6 @@ LEVEL = 128  # one level in units of a prediction
 TOP = CONTEXTS**2 // 2 - 1  # predictions are clamped to 0..TOP
 SEEN = 15  # magnitudes as neighbours see them are clamped to this
 ESCAPE = 14  # flags of a magnitude before the rest is sent otherwise
-LONGEST = 24  # bits of such a rest
 GROUPS = 4
 
 # name: (nibbles, factor). Their bounds keep every sum within 16 bits.
@@ -64,6 +63,28 @@ class Spans:
         )
 
 
+FIRST, LATER, SIDE = range(3)  # kinds of flags, in the order of their codes
+
+
+@dataclass(frozen=True)
+class Contexts:
+    """How many contexts each kind of flag has."""
+
+    first: int  # of whether a magnitude is more than the lowest
+    later: int  # of each further flag of it
+    chain: int  # so many of which there are at most
+    sides: int
+
+    @property
+    def count(self) -> int:
+        return self.first + self.later * self.chain + self.sides
+
+    def split(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Views (first,), (later, chain) and (sides,) of one value for each context."""
+        first, later, sides = np.split(values, [self.first, self.count - self.sides])
+        return first, later.reshape(self.chain, self.later).T, sides
+
+
 @dataclass
 class Plan:
     """The side information of a payload; formats/tensor.md section 4 has it in file order."""
@@ -89,10 +110,9 @@ class Plan:
         """Where groups of active planes begin, and where the last one ends."""
         return [len(self.active) * g // self.groups for g in range(self.groups + 1)]
 
-    def tables(self, refined: bool, sided: bool) -> list[int]:
-        """Contexts of each flag of a magnitude, and of the side."""
+    def contexts(self, refined: bool, sided: bool) -> Contexts:
         first = max((2 if refined else 1) * CONTEXTS >> self.coarse, 1)
-        return [first] + [max(first >> 2, 1)] * max(self.most - 1, 0) + [SIDES * sided]
+        return Contexts(first, max(first >> 2, 1), max(self.most - 1, 0), SIDES * sided)
 
 
 def terms(round_: int, later: bool, refined: bool) -> tuple[str, ...]:

@@ -28,13 +28,17 @@ def restore(filter_: LevelFilter, levels: np.ndarray, numbers: np.ndarray) -> np
     """
     if not numbers.size:
         return np.zeros(numbers.shape)
-    around = surroundings(seen(levels, filter_.unit)[numbers])
+    at = numbers.astype(np.intp)
+
+    def of_levels(values: np.ndarray) -> np.ndarray:
+        return values.take(at, mode="clip")  # twice as fast as values[numbers]
+
     constant, *taps = np.array(filter_.taps, np.float32).T
-    moved = np.ldexp(constant, filter_.shift)[numbers]
+    moved = of_levels(np.ldexp(constant, filter_.shift))
+    around = surroundings(of_levels(seen(levels, filter_.unit)))
     for tap, known in zip(taps, around, strict=True):
-        moved += tap[numbers] * known
-    moved = np.ldexp(moved.astype(np.float64), filter_.unit - filter_.shift)
-    return levels[numbers] + moved
+        moved += of_levels(tap) * known
+    return of_levels(levels) + moved * 2.0 ** (filter_.unit - filter_.shift)
 
 
 def unit_of(levels: np.ndarray) -> int:

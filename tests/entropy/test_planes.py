@@ -6,7 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sccodec.entropy import planes, unary
-from sccodec.entropy.flags import Arranged, Reader, Writer, cost, nearest_code
+from sccodec.entropy.flags import (
+    Arranged,
+    Chains,
+    Reader,
+    Writer,
+    cost,
+    counts_of_chain,
+    nearest_code,
+)
+from sccodec.entropy.tables import TOTAL
 from sccodec.errors import Damaged
 
 SHAPES = st.tuples(st.integers(1, 20), st.integers(1, 9), st.integers(1, 9))
@@ -113,6 +122,49 @@ def test_flags_cost_what_their_probabilities_say(flags, contexts, seed):
     reader = Reader(payload)
     np.testing.assert_array_equal(reader.flags(context, codes), bits)
     np.testing.assert_array_equal(reader.raw(flags), bits)
+    reader.finish()
+
+
+@given(chains=st.integers(0, 200), longest=st.integers(1, 15), seed=st.integers(0, 99))
+@settings(max_examples=30, deadline=None)
+def test_a_chain_costs_what_its_flags_cost(chains, longest, seed):
+    random = np.random.default_rng(seed)
+    context = random.integers(0, 16, chains).astype(np.uint8)
+    length = random.integers(1, longest + 1, chains).astype(np.uint8)
+    values = np.minimum(random.geometric(0.4, chains) - 1, length).astype(np.uint8)
+    arranged = Chains(context, length, values)
+    ones, count = arranged.met(16, longest)
+    flags = [
+        (c, n, n < set_)
+        for c, long, set_ in zip(*(a.tolist() for a in (context, length, values)), strict=True)
+        for n in range(min(set_ + 1, long))
+    ]
+    assert ones.sum() == sum(flag for *_, flag in flags)
+    assert count.sum() == len(flags)
+    codes = nearest_code(ones, count)
+    writer = Writer()
+    writer.chains(arranged, codes)
+    payload = writer.payload()
+    assert 8 * len(payload) <= 1.001 * cost(ones, count, codes) + 66
+    for plain in (False, True):
+        reader = Reader(payload, plain)
+        np.testing.assert_array_equal(reader.chains(context, length, codes), values)
+        reader.finish()
+
+
+def test_counts_of_a_chain_add_up_and_leave_none_out():
+    for code in (0, 1, 64, 126, 127):
+        counts = counts_of_chain([code] * 15)
+        assert counts.sum() == TOTAL
+        assert counts.min() >= 1
+
+
+@given(values=st.lists(st.integers(1, 2**25 - 1), max_size=60))
+def test_long_numbers_come_back(values):
+    writer = Writer()
+    writer.long(np.array(values, np.int32))
+    reader = Reader(writer.payload())
+    assert reader.long(len(values)).tolist() == values
     reader.finish()
 
 
