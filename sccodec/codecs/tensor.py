@@ -215,7 +215,7 @@ def design_for(
         return _transformed(aim).design
     found = _quantised(aim)
     if possible and transforms.may_pay(tensor, grid, stats, settings, found.error):
-        found = min(found, _transformed(aim), key=lambda one: one.error)
+        found = min(found, _transformed(aim, found.error), key=lambda one: one.error)
     return found.design
 
 
@@ -237,14 +237,14 @@ class Candidate(NamedTuple):
     error: float
 
 
-def _transformed(aim: Aim) -> Candidate:
-    """The design with a transform that has the size that was asked for."""
+def _transformed(aim: Aim, error: float | None = None) -> Candidate:
+    """The design with a transform that has the size that was asked for; error: that of another."""
     tensor, stats, grid, settings, wanted, _ = aim
     elements = tensor.values.size
     entry = Work(tensor, grid, transforms.design(grid, stats)).entry(settings.coder)
     described = len(tensors.pack([entry])) - 2
     size = wanted * elements / 8 - described
-    found = transforms.search(tensor, grid, stats, settings, size)
+    found = transforms.search(tensor, grid, stats, settings, size, error)
     _check_reached(aim, 8 * (found.bytes + described) / elements)
     return Candidate(found.design, found.error)
 

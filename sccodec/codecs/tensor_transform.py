@@ -19,6 +19,7 @@ from sccodec.media.tensor import Tensor
 
 LAGRANGIAN = 0.1  # squared steps that a bit is worth: 0.08 to 0.12 gave the least error
 TRIES = 8
+PER_ERROR = 11  # squared steps for an error that another coder has, to begin a search with
 CLOSE = 0.003  # of a size: near enough to stop searching
 WORD = 32  # bits that a payload has more than its flags, about
 LEAST, MOST = 1e-30, 1e30  # variance: steps and squares stay within float32
@@ -112,13 +113,22 @@ def _design(grid: Grid, transform: Transform) -> Design:
     return Design(nothing, grid.channel_axis, transform=transform)
 
 
-def search(tensor: Tensor, grid: Grid, stats: Statistics, settings: Settings, size: float) -> Found:
+def search(
+    tensor: Tensor,
+    grid: Grid,
+    stats: Statistics,
+    settings: Settings,
+    size: float,
+    error: float | None = None,
+) -> Found:
     """The transform whose payloads come nearest to `size` bytes; for max_bytes none that has
-    more, if one has less."""
+    more, if one has less. error: the mean squared error of another coder at this size."""
     source, start = Coefficients(tensor, grid, settings), design(grid, stats)
     within = settings.max_bytes is not None
     aim = size * (1 - CLOSE if within else 1)
     step, fine, coarse = start.transform.step, None, None  # the nearest on both sides
+    if error:
+        step = math.sqrt(PER_ERROR * error)
     tried: list[Found] = []
     for _ in range(TRIES):
         found = _tried(source, replace(start.transform, step=float(np.float32(step))))
@@ -129,7 +139,7 @@ def search(tensor: Tensor, grid: Grid, stats: Statistics, settings: Settings, si
         if fine and coarse:
             step = _between(fine, coarse, aim)
         else:
-            step *= min(max(found.bytes / aim, 0.1), 10) ** 0.8
+            step *= min(max(found.bytes / aim, 0.1), 10) ** 1.0
     return min(tried, key=lambda one: (within and one.bytes > size, abs(one.bytes - aim)))
 
 

@@ -41,7 +41,14 @@ ONES = (
     + (38, 38, 38, 38, 38, 38, 38, 35, 25, 26, 50, 94, 139, 172, 182, 182)
     + (67, 67, 67, 67, 67, 67, 67, 70, 70, 70, 71, 101, 130, 153, 164, 164)
 )
-_FIRST = np.array([0, CONTEXTS, CONTEXTS + LATER, CONTEXTS + 2 * LATER, len(ONES)])  # of tables
+KINDS = ESCAPE + 1  # of magnitudes, as their flags go
+# (TABLES, KINDS): how many flags of each table a magnitude has that are set, and that are not.
+SET, UNSET = np.zeros((2, TABLES, KINDS), int)
+for _size in range(KINDS):
+    for _flag in range(_size):
+        SET[min(_flag, TABLES - 1), _size] += 1
+    if _size < ESCAPE:
+        UNSET[min(_size, TABLES - 1), _size] = 1
 
 
 def _logarithms() -> np.ndarray:
@@ -93,24 +100,13 @@ class Counts:
         return np.where(self.ones <= zeros, distance, CODES - distance).astype(np.uint8)
 
     def meet(self, context: np.ndarray, magnitude: np.ndarray) -> None:
-        """The flags of magnitudes (n,) whose first flags have these contexts."""
-        self._add(0, context, None, magnitude > 0)
-        some = np.flatnonzero(magnitude)
-        for table in range(1, TABLES):
-            context, magnitude = context[some], magnitude[some]
-            later = context // SHARED
-            if table < TABLES - 1:
-                self._add(table, later, None, magnitude > table)
-                some = np.flatnonzero(magnitude > table)
-            else:
-                set_ = np.minimum(magnitude, ESCAPE) - table
-                self._add(table, later, set_ + (magnitude < ESCAPE), set_)
-
-    def _add(self, table: int, places: np.ndarray, flags, set_: np.ndarray) -> None:
-        """Flags in places of a table, one in each if None, and so many of them set."""
-        begin, end = _FIRST[table : table + 2]
-        for counts, number in ((self.all, flags), (self.ones, set_)):
-            counts[begin:end] += MET * np.bincount(places, number, end - begin).astype(int)
+        """The flags of magnitudes (n,) whose first flags have these contexts, (n,) uint8."""
+        kind = context.astype(np.intp) * KINDS + np.minimum(magnitude, ESCAPE)
+        found = np.bincount(kind, minlength=CONTEXTS * KINDS).reshape(CONTEXTS, KINDS)
+        shared = found.reshape(LATER, SHARED, KINDS).sum(1)
+        for counts, (first, *later) in ((self.ones, SET), (self.all, SET + UNSET)):
+            counts[:CONTEXTS] += MET * (found @ first)
+            counts[CONTEXTS:] += MET * (np.array(later) @ shared.T).ravel()
 
 
 def of_magnitudes(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -204,21 +200,11 @@ def _lower(known: dict, u: int, v: int, mean: np.ndarray, shape) -> np.ndarray:
 _COST = -np.log2(np.stack([UNIT - PROBABILITY, PROBABILITY]) / UNIT)  # bits of a flag, [set, code]
 
 
-# How often a magnitude up to ESCAPE has a set flag, and one that is not, of each later table.
-_SET = np.zeros((ESCAPE + 1, TABLES - 1))
-_UNSET = np.zeros((ESCAPE + 1, TABLES - 1))
-for _size in range(1, ESCAPE + 1):
-    for _flag in range(1, _size):
-        _SET[_size, min(_flag, TABLES - 1) - 1] += 1
-    if _size < ESCAPE:
-        _UNSET[_size, min(_size, TABLES - 1) - 1] = 1
-
-
 def _costs(codes: np.ndarray) -> np.ndarray:
     """(contexts, 15) bits of magnitudes below ESCAPE and of ESCAPE itself, with their signs."""
     off, on = _COST[:, codes]
     shape = TABLES - 1, LATER
-    later = _SET @ on[CONTEXTS:].reshape(shape) + _UNSET @ off[CONTEXTS:].reshape(shape)
+    later = SET[1:].T @ on[CONTEXTS:].reshape(shape) + UNSET[1:].T @ off[CONTEXTS:].reshape(shape)
     bits = np.repeat(later.T, SHARED, 0)
     bits += on[:CONTEXTS, None] + 1
     bits[:, 0] = off[:CONTEXTS]

@@ -160,7 +160,7 @@ def _by_length(context: np.ndarray, length) -> tuple[np.ndarray, list[tuple[int,
 
 def _met(width: np.ndarray) -> list[int]:
     """The widths above 0 that there are."""
-    return [bits for bits in range(1, sum(WIDTHS) + 1) if (width == bits).any()]
+    return [bits for bits in range(1, int(width.max(initial=0)) + 1) if (width == bits).any()]
 
 
 class Writer:
