@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import math
 import sys
@@ -20,8 +21,13 @@ from sccodec.train.loss import Terms, rate_distortion
 from sccodec.train.model import Coded, PictureModel, load, save, start, warm_start
 from sccodec.train.networks import COARSER, Shape
 from sccodec.train.objectives import descend
+from sccodec.train.soap import Soap
 
 RECIPES = Path(__file__).parent / "recipes"
+OPTIMISERS = {
+    "adam": functools.partial(torch.optim.Adam, betas=(0.9, 0.99), fused=True),
+    "soap": Soap,
+}
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,7 @@ class Recipe:
     steps: int = 100_000
     batch: int = 8
     crop: int = 128
+    optimiser: str = "adam"
     rate: float = 1e-3
     linear_rate: float = 1e-4
     warm_up: int = 200
@@ -47,6 +54,7 @@ class Recipe:
     absent: float = 0.06
     only_entropy: bool = False
     objectives: int = 0
+    balance: float = 0.0
     validate_at: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
     validate_crops: int = 24
 
@@ -68,7 +76,10 @@ def read_recipe(name: str | Path) -> Recipe:
     unknown = sorted(set(table) - known)
     if unknown:
         raise BadRequest(f"{path}: unknown keys {', '.join(unknown)}")
-    return Recipe(network=network, **{k: _tuple(v) for k, v in table.items()})
+    recipe = Recipe(network=network, **{k: _tuple(v) for k, v in table.items()})
+    if recipe.optimiser not in OPTIMISERS:
+        raise BadRequest(f"{path}: no optimiser {recipe.optimiser}; known: {', '.join(OPTIMISERS)}")
+    return recipe
 
 
 def _tuple(value):
@@ -124,7 +135,7 @@ class Run:
         fast = [p for n, p in trained if "linear.weight" not in n]
         groups = [{"params": fast, "peak": self.recipe.rate}]
         groups.append({"params": slow, "peak": self.recipe.linear_rate})
-        return torch.optim.Adam(groups, lr=self.recipe.rate, betas=(0.9, 0.99), fused=True)
+        return OPTIMISERS[self.recipe.optimiser](groups, lr=self.recipe.rate)
 
     def train(self, max_minutes: float | None = None, say=print) -> None:
         """Trains to the recipe's steps or for `max_minutes`, whichever ends first.
@@ -182,7 +193,7 @@ class Run:
             terms = Terms(*(torch.cat(term) for term in zip(*all_terms, strict=True)))
         else:
             terms = self._terms(x, base_log2, log2_step, absent)
-            terms.loss.mean().backward()
+            (terms.loss * self._balance(log2_step.flatten())).mean().backward()
         norm = torch.nn.utils.clip_grad_norm_(self.trained, recipe.clip)
         if torch.isfinite(norm):
             self.optimiser.step()
@@ -191,6 +202,18 @@ class Run:
             for old, new in zip(self.average.parameters(), self.model.parameters(), strict=True):
                 old.lerp_(new, 1 - decay)
         return terms
+
+    def _balance(self, log2_step):
+        """(N,) what the losses of crops count: steps to the power `balance`, 1 on average.
+
+        The loss at a fine step is several times that at a coarse one, and a per cent of either is
+        worth the same.
+        """
+        power, (low, high) = self.recipe.balance * math.log(2), self.recipe.log2_step
+        if not power:
+            return torch.ones_like(log2_step)
+        mean = (math.exp(power * high) - math.exp(power * low)) / (power * (high - low))
+        return torch.exp(power * log2_step) / mean
 
     def _terms(self, x, base_log2, log2_step, absent) -> Terms:
         if self.recipe.only_entropy:
@@ -232,7 +255,9 @@ class Run:
                 )
             )
             losses.append(means[0])
-        return {"at_step": self.step, "loss": round(float(np.mean(losses)), 4), "points": rows}
+        counts = np.array(self.recipe.validate_at) ** self.recipe.balance
+        loss = round(float(np.average(losses, weights=counts)), 4)
+        return {"at_step": self.step, "loss": loss, "points": rows}
 
     def checkpoint(self, say=print) -> None:
         """Validates, appends to the log, writes `last.pt`, and `best.pt` if it is."""

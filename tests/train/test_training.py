@@ -108,8 +108,9 @@ def test_a_run_is_validated_resumed_exported_and_codes_pictures(folder, tmp_path
     assert np.abs(decoded - scene(7)).mean() < 8
 
 
-def test_a_resumed_run_goes_on_with_the_same_weights(folder, tmp_path):
-    recipe = loop.read_recipe(folder / "tiny.toml")
+@pytest.mark.parametrize("optimiser", ["adam", "soap"])
+def test_a_resumed_run_goes_on_with_the_same_weights(folder, tmp_path, optimiser):
+    recipe = replace(loop.read_recipe(folder / "tiny.toml"), optimiser=optimiser)
     first = loop.Run(recipe, folder, tmp_path / "run", tmp_path / "cache", "cpu")
     first.train(say=lambda line: None)
     second = loop.Run(recipe, folder, tmp_path / "run", tmp_path / "cache", "cpu")
@@ -290,10 +291,28 @@ def test_absent_enhancement_counts_as_a_base(folder, tmp_path):
     assert without < with_it
 
 
+def test_balance_makes_coarse_steps_count_more_and_a_crop_as_much_as_before(folder, tmp_path):
+    recipe = loop.read_recipe(folder / "tiny.toml")
+    even = loop.Run(recipe, folder, tmp_path / "even", tmp_path / "cache", "cpu")
+    log2_step = torch.linspace(*recipe.log2_step, 2001)
+    assert (even._balance(log2_step) == 1).all()
+    run = loop.Run(replace(recipe, balance=0.85), folder, tmp_path / "run", tmp_path, "cpu")
+    counts = run._balance(log2_step)
+    assert counts.mean().item() == pytest.approx(1, rel=1e-3)
+    assert (counts[-1] / counts[0]).log2().item() == pytest.approx(0.85 * 4.95)
+    result = run.validate()
+    losses = [point["loss"] for point in result["points"]]
+    expected = np.average(losses, weights=np.array(recipe.validate_at) ** 0.85)
+    assert result["loss"] == pytest.approx(expected, abs=2e-4)
+
+
 def test_unknown_recipe_keys_and_missing_data_are_named(folder, tmp_path):
     wrong = tmp_path / "wrong.toml"
     wrong.write_text('name = "wrong"\nspeed = 3\n')
     with pytest.raises(BadRequest, match="unknown keys speed"):
+        loop.read_recipe(wrong)
+    wrong.write_text('name = "wrong"\noptimiser = "luck"\n')
+    with pytest.raises(BadRequest, match="no optimiser luck; known: adam, soap"):
         loop.read_recipe(wrong)
     with pytest.raises(BadRequest, match="no recipe nonsense"):
         loop.read_recipe("nonsense")
