@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,7 +22,6 @@ from sccodec.latents.scalar import Embedded, Quantiser
 from sccodec.media.tensor import Tensor, narrowed
 
 CODERS = {"context": planes, "unary": unary}
-ALL = slice(None)
 AT_ONCE = 1 << 15  # elements that are restored at once
 HINT = "sccodec doctor tells whether this machine computes as every other does"
 
@@ -207,18 +206,20 @@ class Values:
         found = np.empty(numbers.shape, self.dtype)
         few = max(AT_ONCE // max(numbers[0].size, 1), 1)
         for begin in range(0, len(numbers), few):
-            some = slice(begin, begin + few)
-            values = self._in_channels(part, restore(filter_, levels, numbers[some]), some)
+            some = numbers[begin : begin + few]
+            first = part.planes.start + begin
+            piece = replace(part, planes=slice(first, first + len(some)))
+            values = self._in_channels(piece, restore(filter_, levels, some))
             np.clip(values, filter_.low, filter_.high, out=values)
-            found[some] = typed(values, self.entry.kind)
+            found[begin : begin + few] = typed(values, self.entry.kind)
         return found
 
-    def _in_channels(self, part: Part, values: np.ndarray, some: slice = ALL) -> np.ndarray:
-        """Values of some planes of a part times their channels' scales, with their offsets."""
+    def _in_channels(self, part: Part, values: np.ndarray) -> np.ndarray:
+        """Values of planes times their channels' scales, with their offsets."""
         if self._factors is not None:
-            values = values * self.grid.of_channels(part, self._factors)[some]
+            values = values * self.grid.of_channels(part, self._factors)
         if self._offsets is not None:
-            values = values + self.grid.of_channels(part, self._offsets)[some]
+            values = values + self.grid.of_channels(part, self._offsets)
         return values
 
     def _transformed(self, part: Part, numbers: np.ndarray) -> np.ndarray:

@@ -126,9 +126,8 @@ def search(
     source, start = Coefficients(tensor, grid, settings), design(grid, stats)
     within = settings.max_bytes is not None
     aim = size * (1 - CLOSE if within else 1)
-    step, fine, coarse = start.transform.step, None, None  # the nearest on both sides
-    if error:
-        step = math.sqrt(PER_ERROR * error)
+    step = math.sqrt(PER_ERROR * error) if error else start.transform.step
+    fine, coarse = None, None  # the nearest on both sides
     tried: list[Found] = []
     for _ in range(TRIES):
         found = _tried(source, replace(start.transform, step=float(np.float32(step))))
@@ -139,7 +138,7 @@ def search(
         if fine and coarse:
             step = _between(fine, coarse, aim)
         else:
-            step *= min(max(found.bytes / aim, 0.1), 10) ** 1.0
+            step *= min(max(found.bytes / aim, 0.1), 10)
     return min(tried, key=lambda one: (within and one.bytes > size, abs(one.bytes - aim)))
 
 

@@ -16,7 +16,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sccodec.entropy.flags import CODES, EVEN, PROBABILITY, UNIT, Arranged, Chains, Reader, Writer
+from sccodec.entropy.flags import (
+    CODES,
+    EVEN,
+    PROBABILITY,
+    UNIT,
+    Arranged,
+    Chains,
+    Reader,
+    Writer,
+    width_of,
+)
 from sccodec.errors import Damaged
 
 GROUPS = 4
@@ -104,9 +114,9 @@ class Counts:
         kind = context.astype(np.intp) * KINDS + np.minimum(magnitude, ESCAPE)
         found = np.bincount(kind, minlength=CONTEXTS * KINDS).reshape(CONTEXTS, KINDS)
         shared = found.reshape(LATER, SHARED, KINDS).sum(1)
-        for counts, (first, *later) in ((self.ones, SET), (self.all, SET + UNSET)):
-            counts[:CONTEXTS] += MET * (found @ first)
-            counts[CONTEXTS:] += MET * (np.array(later) @ shared.T).ravel()
+        for counts, flags in ((self.ones, SET), (self.all, SET + UNSET)):
+            counts[:CONTEXTS] += MET * (found @ flags[0])
+            counts[CONTEXTS:] += MET * (flags[1:] @ shared.T).ravel()
 
 
 def of_magnitudes(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -216,13 +226,8 @@ def _bits_of(costs: np.ndarray, context: np.ndarray, magnitude: np.ndarray) -> n
     """(n,) bits of magnitudes in contexts, with their signs."""
     bits = costs[context, np.minimum(magnitude, ESCAPE)]
     long = np.flatnonzero(magnitude > ESCAPE)
-    bits[long] += 2 * _width(magnitude[long] - ESCAPE + 1)
+    bits[long] += 2 * width_of(magnitude[long] - ESCAPE + 1)
     return bits
-
-
-def _width(values: np.ndarray) -> np.ndarray:
-    """Bits beyond the first of numbers from 1 on."""
-    return np.frexp(values)[1] - 1
 
 
 class _Choosing:

@@ -133,8 +133,8 @@ class Chains:
 
     def __init__(self, context: np.ndarray, length: int | np.ndarray, values: np.ndarray):
         """context (n,) uint8, 0..15; length, 1..15, and values, so many set flags: (n,) uint8."""
-        key, self.runs = _by_length(context, length)
-        self.values = values[np.argsort(key, kind="stable")]
+        order, self.runs = _by_length(context, length)
+        self.values = values[order]
 
     def met(self, contexts: int, longest: int) -> tuple[np.ndarray, np.ndarray]:
         """(contexts, longest) each: how many flags of each place in a chain are set, and are."""
@@ -149,13 +149,19 @@ class Chains:
 
 
 def _by_length(context: np.ndarray, length) -> tuple[np.ndarray, list[tuple[int, int, int, int]]]:
-    """(n,) uint8 that sort chains, and their runs: (context, length, first, chains)."""
+    """The order (n,) of chains, and their runs: (context, length, first, chains)."""
     key = context << np.uint8(4) | np.asarray(length, np.uint8)
     count = np.bincount(key, minlength=1)
     met = np.flatnonzero(count)
     begin = np.cumsum(count[met]) - count[met]
     columns = (met >> 4, met & 15, begin, count[met])
-    return key, list(zip(*(column.tolist() for column in columns), strict=True))
+    runs = zip(*(column.tolist() for column in columns), strict=True)
+    return np.argsort(key, kind="stable"), list(runs)
+
+
+def width_of(values: np.ndarray) -> np.ndarray:
+    """Bits beyond the first of numbers from 1 on."""
+    return np.frexp(values)[1] - 1
 
 
 def _met(width: np.ndarray) -> list[int]:
@@ -215,7 +221,7 @@ class Writer:
 
     def long(self, values: np.ndarray) -> None:
         """Numbers (n,) from 1 to 2^25 - 1, small ones the cheapest."""
-        width = np.frexp(values)[1] - 1
+        width = width_of(values)
         rest = width
         for most in WIDTHS:
             self._add(_chain_table(bytes([EVEN] * most), self.plain), np.minimum(rest, most))
@@ -270,13 +276,13 @@ class Reader:
 
         context (n,) uint8, 0..15; length 1..15, one or (n,) uint8; codes (contexts, longest) uint8.
         """
-        key, runs = _by_length(context, length)
+        order, runs = _by_length(context, length)
         found = np.empty(len(context), np.uint8)
         for which, long, begin, number in runs:
             table = _chain_table(codes[which, :long].tobytes(), self.plain)
             found[begin : begin + number] = self._ans.decode(table, number)
         result = np.empty(len(context), np.uint8)
-        result[np.argsort(key, kind="stable")] = found
+        result[order] = found
         return result
 
     def raw(self, count: int) -> np.ndarray:
