@@ -6,7 +6,8 @@
 `measure` cuts EfficientNet-Lite0 (DIR: pictures with labels.json) and YOLOv3-tiny (DIR: COCO
 pictures in val2017/ with one *.json; DIR: yolov3-tiny.cfg and .weights), codes the features of
 every picture as a file of its own, decodes it and runs the rest of the network. Picture codecs
-code the same tensors at the same rates. What RESULTS.json already holds is not measured again.
+code the same tensors at the same rates. With both networks' pictures, each network's channels also
+get a basis, learnt from the other one's. What RESULTS.json already holds is not measured again.
 `report` prints tables, or writes them and a plot into a page.
 
 Needs the extras `eval` and `train`; docs/features.md says where the weights come from.
@@ -15,16 +16,20 @@ Needs the extras `eval` and `train`; docs/features.md says where the weights com
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 import sccodec
+from sccodec.codecs.calibration import Calibration, calibrate_bases
+from sccodec.codecs.tensor_settings import Settings
 from sccodec.evaluate import (
     classification,
     darknet,
@@ -36,24 +41,28 @@ from sccodec.evaluate import (
 )
 from sccodec.evaluate.anchors import ANCHORS
 from sccodec.evaluate.split import SplitNetwork, in_batches, relative_error
+from sccodec.media.tensor import from_array
 
 SPLITS = {
     "EfficientNet-Lite0": ["stem", "block 2", "block 4", "block 5 expand", "block 10", "top"],
     "YOLOv3-tiny": ["layer 8"],
 }
+OURS = {"sccodec": "**sccodec**", "sccodec-basis": "**sccodec**, basis"}
+EXAMPLES = 100  # pictures that a basis is learnt from
 PACKAGES = ["numpy", "torch", "pycocotools", "av", "imagecodecs", "pillow"]
 
 
 # -- tasks -----------------------------------------------------------------------------------
 
 
-@dataclass
+@dataclass(eq=False)
 class Classification:
     """Top-1 accuracy; agreement is the share of pictures with the uncoded network's class."""
 
     network: SplitNetwork
     inputs: np.ndarray
     labels: np.ndarray
+    examples: np.ndarray | None  # other pictures
     title: str = "EfficientNet-Lite0"
     measure: str = "top-1"
 
@@ -65,12 +74,13 @@ class Classification:
         }
 
 
-@dataclass
+@dataclass(eq=False)
 class Detection:
     """mAP at 0.5; agreement is the mAP with the uncoded network's boxes for the truth."""
 
     network: SplitNetwork
     dataset: detection.Dataset
+    examples: np.ndarray | None
     title: str = "YOLOv3-tiny"
     measure: str = "mAP@0.5"
 
@@ -87,29 +97,48 @@ class Detection:
 
 
 def tasks(options: argparse.Namespace) -> Iterator[Classification | Detection]:
+    pictures = options.coco and options.coco / "val2017"
     if options.imagenet:
         inputs, labels = classification.read_folder(options.imagenet, options.pictures)
-        yield Classification(efficientnet.load(options.efficientnet), inputs, labels)
+        examples = prepared(pictures, classification.preprocess)
+        yield Classification(efficientnet.load(options.efficientnet), inputs, labels, examples)
     if options.coco and options.yolo:
         network = darknet.load_yolov3_tiny(options.yolo)
         (annotations,) = options.coco.glob("*.json")
-        pictures = options.coco / "val2017"
         size = network.size[0]
-        yield Detection(network, detection.read_coco(annotations, pictures, size, options.pictures))
+        dataset = detection.read_coco(annotations, pictures, size, options.pictures)
+        examples = prepared(options.imagenet, lambda each: detection.letterbox(each, size))
+        yield Detection(network, dataset, examples)
+
+
+def prepared(folder: Path | None, function: Callable) -> np.ndarray | None:
+    """The first pictures of a folder as a network takes them; None without a folder."""
+    if folder is None:
+        return None
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    found = []
+    for path in paths[:EXAMPLES]:
+        with Image.open(path) as picture:
+            found.append(function(picture))
+    return np.stack(found)
 
 
 # -- measuring -------------------------------------------------------------------------------
 
 
-def code(features: np.ndarray, coder: str, rate: float) -> tuple[list[int], np.ndarray]:
+def code(
+    features: np.ndarray, coder: str, rate: float, basis: Calibration | None
+) -> tuple[list[int], np.ndarray]:
     """(N, C, h, w) through N files -> their sizes in bytes, and what they decode to.
 
     rate: bits per element; a file of ours has at most as many, and one of an anchor the setting
     that comes nearest.
     """
-    if coder == "sccodec":
-        files = [sccodec.encode(each, profile="tensor", rate=rate) for each in features]
-        return [len(file) for file in files], np.stack([sccodec.decode(file) for file in files])
+    if coder in OURS:
+        how = {"profile": "tensor", "rate": rate, "calibration": basis}
+        files = [sccodec.encode(each, **how) for each in features]
+        decoded = [sccodec.decode(file, calibration=basis) for file in files]
+        return [len(file) for file in files], np.stack(decoded)
     anchor, coded = ANCHORS[coder], []
     setting = anchor.settings[len(anchor.settings) // 2]
     for each in features:
@@ -155,11 +184,21 @@ def measure(task: Classification | Detection, options: argparse.Namespace, out: 
         for rate in options.rates:
             for coder in options.coders:
                 if not out.find(**place, coder=coder, rate=rate):
+                    basis = learnt(task, split) if coder == "sccodec-basis" else None
                     start = time.perf_counter()
-                    sizes, decoded = code(features, coder, rate)
+                    sizes, decoded = code(features, coder, rate, basis)
                     seconds = (time.perf_counter() - start) / len(features)
                     row = place | {"coder": coder, "rate": rate, "seconds": seconds}
                     out.add(row | result(task, split, features, reference, sizes, decoded))
+
+
+@functools.cache
+def learnt(task: Classification | Detection, split: str) -> Calibration:
+    """The basis of a split's channels for pictures that are not measured."""
+    if task.examples is None:
+        raise SystemExit("a basis is learnt from the other network's pictures: give both")
+    features = in_batches(task.network.head, task.examples, split)
+    return calibrate_bases([[from_array(each)] for each in features], Settings())
 
 
 def captured(task: Classification | Detection, split: str, cache: Path | None) -> np.ndarray:
@@ -228,11 +267,11 @@ def section(place: dict, rows: list[dict]) -> list[str]:
 
 
 def order(row: dict) -> int:
-    return ["sccodec", *ANCHORS].index(row["coder"])
+    return [*OURS, *ANCHORS].index(row["coder"])
 
 
 def title(coder: str) -> str:
-    return ANCHORS[coder].title if coder in ANCHORS else f"**{coder}**"
+    return ANCHORS[coder].title if coder in ANCHORS else OURS[coder]
 
 
 def bar(rows: list[dict]) -> str:
@@ -314,7 +353,7 @@ def main() -> None:
     run.add_argument("--efficientnet", type=Path, metavar="FILE", help="instead of the package's")
     run.add_argument("--splits", type=words, help="such as 'stem,block 4'")
     run.add_argument("--rates", type=numbers, default=[0.4, 0.6, 0.8, 1.2])
-    run.add_argument("--coders", type=words, default=["sccodec", *ANCHORS])
+    run.add_argument("--coders", type=words, default=[*OURS, *ANCHORS])
     run.add_argument("--pictures", type=int, help="only the first so many")
     run.add_argument("--cache", type=Path, metavar="DIR", help="keep captured features here")
     show = commands.add_parser("report")

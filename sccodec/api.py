@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
+    from sccodec.codecs.calibration import Calibration
     from sccodec.codecs.image import Interest, Report
     from sccodec.media.image import Picture
 
@@ -58,7 +59,7 @@ def encode(
     profile: "photo" or another model of pictures, or "tensor"; default: "tensor" for .npy, .npz
     and .safetensors files, dictionaries of arrays, and arrays that are no picture by their shape
     or type. For tensors see `sccodec.codecs.tensor_settings.Settings`: rate (bits per element),
-    max_bytes, levels, max_abs_error, calibration, layers, clip, quantiser and others.
+    max_bytes, levels, max_abs_error, calibration (or its file), layers, clip, quantiser, others.
 
     Pictures: array (H, W[, 1..4]) uint8 or uint16, Pillow image, `Picture`, or picture file.
     At most one of quality (0..100, default 50), rate (bits per pixel of the whole file),
@@ -107,10 +108,7 @@ def _encode_tensor(source, **how) -> bytes:
     known = set(tensor.Settings.__dataclass_fields__)
     for name in set(how) - known:
         raise TypeError(f"encode() has no argument {name!r} for tensors")
-    if isinstance(how.get("calibration"), (str, os.PathLike)):
-        from sccodec.codecs.calibration import Calibration
-
-        how["calibration"] = Calibration.read(how["calibration"])
+    how["calibration"] = _calibration(how.get("calibration"))
     if isinstance(source, (str, os.PathLike, bytes)):
         source = read(source)
     elif hasattr(source, "read"):
@@ -118,6 +116,14 @@ def _encode_tensor(source, **how) -> bytes:
     elif not isinstance(source, (Tensor, Mapping)):
         source = _array(source)
     return tensor.encode(source, tensor.Settings(**how))
+
+
+def _calibration(source: Calibration | str | os.PathLike | None) -> Calibration | None:
+    if not isinstance(source, (str, os.PathLike)):
+        return source
+    from sccodec.codecs.calibration import Calibration
+
+    return Calibration.read(source)
 
 
 def _is_tensor(source) -> bool:
@@ -148,6 +154,7 @@ def decode(
     *,
     allow_partial: bool = False,
     jobs: int = 1,
+    calibration: Calibration | str | os.PathLike | None = None,
 ) -> np.ndarray | dict[str, np.ndarray]:
     """An .scc file -> array (H, W), (H, W, 2), (H, W, 3) or (H, W, 4), uint8 or uint16.
 
@@ -156,10 +163,11 @@ def decode(
 
     layers: "all", "base", names, or a number from the first; what they need is decoded too.
     region: x, y, w, h in pixels; only what it needs is read. `allow_partial` shows the layer
-    below where a tile is damaged. Raises NotOurFile, Damaged, WrongModel, BadRequest, ...
+    below where a tile is damaged. calibration: the bases that tensors were encoded with, or their
+    file. Raises NotOurFile, Damaged, WrongModel, BadRequest, ...
     """
     with open(source, allow_partial=allow_partial) as file:
-        return file.decode(layers, region, jobs=jobs)
+        return file.decode(layers, region, jobs=jobs, calibration=calibration)
 
 
 def extract(source: Source, layers: str | int | list[str] = "base", *, max_bytes=None) -> bytes:
@@ -228,23 +236,30 @@ class File:
         )
         return picture
 
-    def tensors(self, layers="all", names=None, *, jobs: int = 1):
+    def tensors(self, layers="all", names=None, *, jobs: int = 1, calibration=None):
         """The array, or a dictionary of arrays if they have names; `names` picks some."""
         from sccodec.codecs import tensor
 
         found, self.report = tensor.decode(
-            self.reader, layers, names=names, allow_partial=self.allow_partial, jobs=jobs
+            self.reader,
+            layers,
+            names=names,
+            allow_partial=self.allow_partial,
+            calibration=_calibration(calibration),
+            jobs=jobs,
         )
         if len(found) == 1 and not found[0].name:
             return found[0].array()
         return {one.name: one.array() for one in found}
 
-    def decode(self, layers="all", region=None, *, jobs: int = 1) -> np.ndarray:
+    def decode(self, layers="all", region=None, *, jobs: int = 1, calibration=None) -> np.ndarray:
         """The same as a plain array, gray as (H, W); tensors as `sccodec.decode` gives them."""
         if self.header.modality == 2:
             if region is not None:
                 raise BadRequest("a region is for pictures, not for tensors")
-            return self.tensors(layers, jobs=jobs)
+            return self.tensors(layers, jobs=jobs, calibration=calibration)
+        if calibration is not None:
+            raise BadRequest("a calibration is for tensors, not for pictures")
         stacked = self.picture(layers, region, jobs=jobs).stacked()
         return stacked[:, :, 0] if stacked.shape[2] == 1 else stacked
 

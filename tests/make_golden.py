@@ -34,7 +34,7 @@ def main() -> None:
     (GOLDEN / "tiny.json").write_text(json.dumps(facts, indent=1) + "\n")
     write(image.decode(reader)[0], GOLDEN / "tiny.png")
     print(f"{len(data)} bytes, {len(facts['tiles'])} payloads")
-    print(f"{tensors()} bytes of tensors, {transformed()} of their coefficients")
+    print(f"{tensors()} bytes of tensors, {transformed()} of coefficients, {based()} of components")
 
 
 def tensors() -> int:
@@ -73,6 +73,29 @@ def transformed() -> int:
     data = sccodec.encode(each, rate=1.5, transform=True, tile=1024)
     (GOLDEN / "transformed.scc").write_bytes(data)
     np.savez_compressed(GOLDEN / "transformed.npz", **sccodec.decode(data))
+    return len(data)
+
+
+def based() -> int:
+    """basis/: components of channels, an item in each of two tiles, and their calibration."""
+    import numpy as np
+
+    import sccodec
+    from sccodec.codecs.calibration import calibrate_bases
+    from sccodec.codecs.tensor import Settings
+    from sccodec.media.tensor import from_array
+
+    random = np.random.default_rng(7)
+    rough = np.repeat(np.repeat(random.normal(size=(2, 3, 9, 5)), 2, 2), 2, 3)
+    values = np.einsum("ck,nkhw->nchw", random.normal(size=(7, 3)), rough)
+    values = (values + random.normal(size=values.shape) / 3 + 1).astype(np.float32)
+    fitted = calibrate_bases([[from_array(values)]], Settings())
+    data = sccodec.encode(values, rate=1.5, transform=True, tile=2048, calibration=fitted)
+    folder = GOLDEN / "basis"
+    folder.mkdir(exist_ok=True)
+    fitted.write(folder / "calibration.json")
+    (folder / "components.scc").write_bytes(data)
+    np.savez_compressed(folder / "components.npz", sccodec.decode(data, calibration=fitted))
     return len(data)
 
 

@@ -5,6 +5,7 @@ It shares no code with sccodec. Section numbers are those of the document.
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import zlib
 from fractions import Fraction
@@ -471,8 +472,10 @@ def transformed(source, axes):
     inward = source.take("b", 3)
     block = source.take("B", 2)
     limits = source.take("f", 2) if form & 1 else None
-    assert form < 2
-    return {"shape": shape, "step": step, "inward": inward, "block": block, "limits": limits}
+    basis = bytes(source.take("B", 8)) if form & 2 else None
+    assert form < 4
+    found = {"shape": shape, "step": step, "inward": inward, "block": block, "limits": limits}
+    return found | {"basis": basis}
 
 
 def matrix(n):
@@ -493,8 +496,11 @@ def twice(down, across, table):
     }
 
 
-def elements(q, entry, rows, columns):
-    """Coefficients (P, h R, w C) to float64 values (P, rows, columns)."""
+def elements(q, entry, rows, columns, basis=None):
+    """Coefficients (P, h R, w C) to float64 values (P, rows, columns).
+
+    basis: means and rows, as lists.
+    """
     R, C = entry["block"]
     P, h, w = q.shape[0], q.shape[1] // R, q.shape[2] // C
     found = np.zeros((P, h * R, w * C))
@@ -505,8 +511,11 @@ def elements(q, entry, rows, columns):
         inward = entry["inward"][min(abs(v), 3) - 1]
         return 64 * v + (inward if v > 0 else -inward) if v else 0
 
+    every = [[[scaled(int(v)) for v in row] for row in plane] for plane in q]
+    if basis:
+        every = channels(every, basis[1])
     for p in range(P):
-        table = [[scaled(int(v)) for v in row] for row in q[p]]
+        table = every[p]
         means = {(i, j): table[i * R][j * C] for i in range(h) for j in range(w)}
         means = twice(matrix(h), matrix(w), means)
         for (i, j), mean in means.items():
@@ -514,9 +523,39 @@ def elements(q, entry, rows, columns):
             block[0, 0] = (mean + 2**27) >> 28
             for (a, b), x in twice(*fine, block).items():
                 found[p, i * R + a, j * C + b] = float(x) * scale
+        if basis:
+            found[p] += float(basis[0][p % len(basis[0])])
     found = found[:, :rows, :columns]
     return found if entry["limits"] is None else np.clip(found, *entry["limits"])
 
+
+# -- 9. a basis -------------------------------------------------------------------------------
+
+
+def digest(means, rows):
+    raw = struct.pack(f"<{len(means)}f", *means)
+    raw += b"".join(struct.pack(f"<{len(row)}h", *row) for row in rows)
+    return hashlib.sha256(raw).digest()[:8]
+
+
+def channels(table, rows):
+    """Planes of components, as lists of rows of integers, to planes of channels."""
+    C, found = len(rows), []
+    for first in range(0, len(table), C):
+        item = table[first : first + C]
+        for row in rows:
+            plane = [
+                [
+                    clamp((sum(m * item[k][y][x] for k, m in enumerate(row)) + 2**13) >> 14, -T, T)
+                    for x in range(len(item[0][0]))
+                ]
+                for y in range(len(item[0]))
+            ]
+            found.append(plane)
+    return found
+
+
+T = 2**22
 
 # -- 8. coefficients --------------------------------------------------------------------------
 

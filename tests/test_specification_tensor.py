@@ -10,11 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sccodec.codecs import tensor
+from sccodec.codecs.calibration import calibrate_bases
 from sccodec.codecs.tensor import Settings
 from sccodec.container import from_bytes, layout
 from sccodec.container.tensors import FILTER, QUANTISER, SCALED, TENSOR, TRANSFORM
 from sccodec.entropy import bands, flags, planes, unary
 from sccodec.latents import blocks
+from sccodec.latents.basis import Basis
+from sccodec.media.tensor import from_array
 
 PAGE = (Path(__file__).parents[1] / "formats/tensor.md").read_text()
 
@@ -177,6 +180,37 @@ def test_a_whole_file_of_coefficients(kind, low):
         np.testing.assert_array_equal(found.values[4 * tile : 4 * tile + 4], wanted.astype(kind))
 
 
+@pytest.mark.parametrize("low", [-9.0, 0.0])
+def test_a_whole_file_of_components(low):
+    values = np.maximum(levels_like((12, 9, 8), 40, 3, True) - 20.0, low).astype("float32")
+    values = values.reshape(2, 6, 9, 8)
+    fitted = calibrate_bases([[from_array(values)]], Settings())
+    settings = Settings(rate=4.0, transform=True, tile=512, calibration=fitted)
+    data = tensor.encode(values, settings)
+    reader = from_bytes(data)
+    (entry,) = spec_tensor.tens(reader.metadata["TENS"])
+    (found,), _ = tensor.decode(data, calibration=fitted)
+    given = fitted.bases[""]
+    basis = given.mean.tolist(), given.matrix.tolist()
+    assert entry["basis"] == spec_tensor.digest(*basis) == given.digest
+    assert len(reader.tiles[0]) == 2  # of an item each, and not of seven planes
+    for tile in range(2):
+        payload = reader.payload(0, tile)
+        numbers = spec_tensor.Coefficients(payload, 6, (2, 1), entry["block"]).found
+        wanted = spec_tensor.elements(numbers, entry, 9, 8, basis)
+        np.testing.assert_array_equal(found.values[tile], wanted.astype("float32"))
+
+
+def test_what_components_are_mixed_to_is_bounded():
+    random = np.random.default_rng(2)
+    matrix = random.integers(-(1 << 15), 1 << 15, (5, 5)).astype(np.int16)
+    basis = Basis(np.zeros(5, np.float32), matrix)
+    parts = random.integers(-(1 << 22), 1 << 22, (10, 2, 3))
+    wanted = spec_tensor.channels(parts.tolist(), matrix.tolist())
+    assert np.abs(wanted).max() == 1 << 22
+    np.testing.assert_array_equal(basis.mixed(parts), wanted)
+
+
 def test_probabilities_and_counts_are_those_of_the_specification():
     assert [spec_tensor.probability(c) for c in range(128)] == flags.PROBABILITY.tolist()
     for code in (0, 1, 7, 64, 65, 127):
@@ -194,9 +228,9 @@ def test_fields_of_the_chunk_are_documented_in_their_order():
         *(*QUANTISER.names, "value", *FILTER.names, "children"),
     ]
     block = re.search(r"```\n( +size.*?)```", PAGE, re.DOTALL)[1]
-    names = re.findall(r"^ +(\w+),?(?: (\w+))? +(?:u8|varint|f32|i8)", block, re.MULTILINE)
+    names = re.findall(r"^ +(\w+),?(?: (\w+))? +(?:u8|varint|f32|i8|8 bytes)", block, re.MULTILINE)
     assert [name for both in names for name in both if name] == [
-        *("size", *TRANSFORM.names, "low", "high"),
+        *("size", *TRANSFORM.names, "low", "high", "basis"),
     ]
 
 

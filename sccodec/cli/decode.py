@@ -53,6 +53,11 @@ TENSORS = ("npy", "npz", "safetensors")
     metavar="NAME",
     help="Only this tensor of a file of tensors; may be given several times.",
 )
+@click.option(
+    "--calibration",
+    metavar="FILE.json",
+    help="The basis that tensors were encoded with, of `calibrate --basis`.",
+)
 @border.size_option
 @click.option(
     "--dimension-limit",
@@ -73,6 +78,7 @@ def command(
     allow_partial,
     damage_map,
     tensors,
+    calibration,
     size_limit,
     dimension_limit,
     jobs,
@@ -99,8 +105,13 @@ def command(
         if region is not None or damage_map is not None:
             raise BadRequest("--region and --damage-map are for pictures, not for tensors")
         options = {"limits": limits, "allow_partial": allow_partial}
-        return _decode_tensors(job, kind, layers, tensors, options, force)
+        return _decode_tensors(job, kind, layers, tensors, options, force, bases)
 
+    bases = None
+    if calibration is not None:
+        from sccodec.codecs.calibration import Calibration
+
+        bases = Calibration.read(calibration)
     if tensors or kind in TENSORS or (kind is None and tensor_options.is_tensor(output or "")):
         targets = names.outputs(inputs, output, f".{kind or 'npz'}", keep_tree)
         return batch.first(
@@ -113,6 +124,9 @@ def command(
                 skip_existing=skip_existing,
             )
         )
+
+    if calibration is not None:
+        raise BadRequest("--calibration is for tensors, not for pictures")
 
     def work(job: batch.Job) -> batch.Done:
         form = kind or ("png" if job.target == border.STREAM else guess_format(job.target))
@@ -176,7 +190,7 @@ def _check_map(damage_map: str, inputs: names.Inputs, output: str | None, partia
         raise BadRequest(f"--damage-map and -o both name {damage_map}")
 
 
-def _decode_tensors(job: batch.Job, kind, layers, wanted, options, force) -> batch.Done:
+def _decode_tensors(job: batch.Job, kind, layers, wanted, options, force, bases) -> batch.Done:
     import os
 
     from sccodec.codecs import tensor
@@ -191,6 +205,7 @@ def _decode_tensors(job: batch.Job, kind, layers, wanted, options, force) -> bat
             layers,
             names=wanted or None,
             allow_partial=options["allow_partial"],
+            calibration=bases,
             jobs=job.threads,
             progress=job.progress,
         )

@@ -69,7 +69,9 @@ def _roi(_context, _option, value: str | None):
     metavar="context|unary",
     help="Tensors: unary is the papers' coder, slower and longer.",
 )
-@click.option("--calibration", metavar="FILE.json", help="Tensors: quantisers of `calibrate`.")
+@click.option(
+    "--calibration", metavar="FILE.json", help="Tensors: quantisers or a basis of `calibrate`."
+)
 @click.option("--append", is_flag=True, help="Tensors: add them to the file that -o names.")
 @border.size_option
 @border.jobs_option

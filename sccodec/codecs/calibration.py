@@ -1,26 +1,30 @@
-"""Quantisers that were fitted once, for tensors to come: `sccodec calibrate`, a JSON file."""
+"""Quantisers or bases fitted once, for tensors to come: `sccodec calibrate`, a JSON file."""
 
 from __future__ import annotations
 
+import base64
 import json
+import math
 import os
 import struct
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from sccodec.codecs import tensor_design as designs
 from sccodec.codecs.tensor_design import Design, Statistics
 from sccodec.codecs.tensor_filters import open_ended
-from sccodec.codecs.tensor_grid import Grid
+from sccodec.codecs.tensor_grid import Grid, Window
 from sccodec.codecs.tensor_payloads import gradings
 from sccodec.codecs.tensor_settings import Settings
 from sccodec.container import tensors
 from sccodec.container.tensors import LevelFilter, TensorEntry
 from sccodec.errors import BadRequest, CodecError
+from sccodec.latents.basis import MOST_CHANNELS, Basis, Covariance
 from sccodec.latents.scalar import Embedded, Quantiser
 from sccodec.media.tensor import Tensor
 
@@ -30,26 +34,27 @@ ANY = ""  # the entry for tensors that have no entry of their own
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Designs by tensor name; a single one, or that of "", serves every other tensor."""
+    """Designs or bases by tensor name; a single one, or that of "", serves every other tensor."""
 
-    designs: dict[str, Design]
+    designs: dict[str, Design] = field(default_factory=dict)
+    bases: dict[str, Basis] = field(default_factory=dict)
 
     def design(self, tensor: Tensor, grid: Grid) -> Design:
         """The design for a tensor. Raises BadRequest if there is none, or it does not fit."""
-        found = self.designs.get(tensor.name) or self.designs.get(ANY)
-        if found is None and len(self.designs) == 1:
-            (found,) = self.designs.values()
-        if found is None:
-            raise BadRequest(
-                f"the calibration has nothing for a tensor {tensor.name!r}, "
-                f"only for {', '.join(sorted(self.designs))}"
-            )
-        if found.scales and len(found.scales) != grid.channels:
-            raise BadRequest(
-                f"tensor {tensor.name!r} has {grid.channels} channels, "
-                f"its calibration {len(found.scales)}"
-            )
+        found = _for(tensor, self.designs)
+        if found.scales:
+            _check_channels(tensor, grid, len(found.scales))
         return replace(found, channel_axis=grid.channel_axis)
+
+    def basis(self, tensor: Tensor, grid: Grid) -> Basis:
+        """The basis for a tensor's channels. Raises BadRequest as `design` does."""
+        found = _for(tensor, self.bases)
+        _check_channels(tensor, grid, found.channels)
+        return found
+
+    def of(self, digest: bytes) -> Basis | None:
+        """The basis that a file names."""
+        return next((basis for basis in self.bases.values() if basis.digest == digest), None)
 
     def write(self, path: str | os.PathLike) -> None:
         Path(path).write_text(self.text())
@@ -57,6 +62,7 @@ class Calibration:
     def text(self) -> str:
         """The JSON text."""
         tensors = {name: _plain(design) for name, design in self.designs.items()}
+        tensors |= {name: _plain_basis(basis) for name, basis in self.bases.items()}
         return json.dumps({"format": FORMAT, "tensors": tensors}, indent=1) + "\n"
 
     @classmethod
@@ -66,9 +72,36 @@ class Calibration:
             facts = json.loads(Path(path).read_text())
             if facts["format"] != FORMAT:
                 raise ValueError(f"format {facts['format']}, known is {FORMAT}")
-            return cls({name: _design(entry) for name, entry in facts["tensors"].items()})
+            entries = facts["tensors"].items()
+            bases = {name: _basis(entry) for name, entry in entries if "matrix" in entry}
+            designs = {name: _design(entry) for name, entry in entries if name not in bases}
+            if bases and designs:
+                raise ValueError("quantisers and bases")
+            return cls(designs, bases)
         except (ValueError, KeyError, TypeError, AttributeError, struct.error, CodecError) as error:
             raise BadRequest(f"{os.fspath(path)}: no calibration: {error}") from None
+
+
+Fitted = TypeVar("Fitted")
+
+
+def _for(tensor: Tensor, fitted: Mapping[str, Fitted]) -> Fitted:
+    found = fitted.get(tensor.name) or fitted.get(ANY)
+    if found is None and len(fitted) == 1:
+        (found,) = fitted.values()
+    if found is None:
+        raise BadRequest(
+            f"the calibration has nothing for a tensor {tensor.name!r}, "
+            f"only for {', '.join(sorted(fitted))}"
+        )
+    return found
+
+
+def _check_channels(tensor: Tensor, grid: Grid, count: int) -> None:
+    if count != grid.channels:
+        raise BadRequest(
+            f"tensor {tensor.name!r} has {grid.channels} channels, its calibration {count}"
+        )
 
 
 def calibrate(groups: Iterable[Sequence[Tensor]], settings: Settings) -> Calibration:
@@ -99,6 +132,36 @@ def calibrate(groups: Iterable[Sequence[Tensor]], settings: Settings) -> Calibra
     return Calibration({name: _for_others(design) for name, design in fitted.items()})
 
 
+def calibrate_bases(groups: Iterable[Sequence[Tensor]], settings: Settings) -> Calibration:
+    """Learns one basis of channels for each name from tensors of several files, in one pass.
+
+    settings: channel_axis, nonfinite and tile alone count. Raises BadRequest for tensors without
+    channels or with too many, and as `encode` does.
+    """
+    found: dict[str, Covariance] = {}
+    for group in groups:
+        for tensor in group:
+            grid = designs.grid_of(tensor, settings)
+            if grid.channel_axis is None or not 2 <= grid.channels <= MOST_CHANNELS:
+                raise BadRequest(
+                    f"tensor {tensor.name!r} of shape {tensor.shape} has no basis: "
+                    f"that of 2 to {MOST_CHANNELS} channels is learnt"
+                )
+            covariance = found.setdefault(tensor.name, Covariance(grid.channels))
+            _check_channels(tensor, grid, len(covariance.total))
+            item = math.prod(grid.canonical[1:])
+            grid = replace(grid, tile=max(grid.tile, item), whole=True)
+            window = Window(grid, tensor.values)
+            for part in grid.parts:
+                covariance.add(designs.finite(window.get(part), tensor, settings))
+    if not found:
+        raise BadRequest("no tensors to calibrate with")
+    for name, covariance in found.items():
+        if covariance.count < 2:
+            raise BadRequest(f"tensor {name!r} has too few elements for a basis")
+    return Calibration(bases={name: covariance.basis() for name, covariance in found.items()})
+
+
 def _for_others(design: Design) -> Design:
     """Other tensors may have larger values than those of the calibration."""
 
@@ -122,6 +185,27 @@ def _plain(design: Design) -> dict:
         "scales": list(design.scales),
         "filters": [one and asdict(one) for one in design.filters],
     }
+
+
+def _plain_basis(basis: Basis) -> dict:
+    return {
+        "channels": basis.channels,
+        "mean": base64.b64encode(basis.mean.astype("<f4").tobytes()).decode(),
+        "matrix": base64.b64encode(basis.matrix.astype("<i2").tobytes()).decode(),
+    }
+
+
+def _basis(entry: dict) -> Basis:
+    count = entry["channels"]
+    mean, matrix = (
+        np.frombuffer(base64.b64decode(entry[name], validate=True), kind)
+        for name, kind in (("mean", "<f4"), ("matrix", "<i2"))
+    )
+    if not (isinstance(count, int) and 2 <= count <= MOST_CHANNELS):
+        raise ValueError(f"{count} channels")
+    if mean.shape != (count,) or not np.isfinite(mean).all() or matrix.size != count**2:
+        raise ValueError("a basis of other channels, or not finite")
+    return Basis(mean.astype(np.float32), matrix.reshape(count, count).astype(np.int16))
 
 
 def _design(entry: dict) -> Design:

@@ -9,7 +9,7 @@ import hashlib
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -29,8 +29,12 @@ from sccodec.container.tensors import TensorEntry
 from sccodec.entropy.flags import PROBABILITY, WIDTHS
 from sccodec.errors import BadRequest, Damaged, Unsupported, WrongModel
 from sccodec.latents import blocks
+from sccodec.latents.basis import Basis
 from sccodec.media.tensor import Tensor, from_array, from_arrays
 from sccodec.threads import Progress, each
+
+if TYPE_CHECKING:
+    from sccodec.codecs.calibration import Calibration
 
 __all__ = ["DEFAULTS", "Report", "Settings", "append", "decode", "encode", "open_tensors"]
 
@@ -150,10 +154,7 @@ def _works(added: list[Tensor], settings: Settings, progress: Progress | None) -
     elements = sum(tensor.values.size for tensor in added)
     layout.check_limit("elements", elements, limits.max_pixels)
     settings = replace(settings, tile=_tile(added, settings))
-    works = []
-    for tensor in added:
-        grid = designs.grid_of(tensor, settings)
-        works.append(Work(tensor, grid, _design(tensor, grid, settings, added)))
+    works = [_work(tensor, settings, added) for tensor in added]
     _code(works, settings, progress)
     if settings.max_bytes is not None:
         _shrink(works, settings)
@@ -175,11 +176,13 @@ def _tile(added: list[Tensor], settings: Settings) -> int:
         tile *= 2
 
 
-def _design(tensor: Tensor, grid: Grid, settings: Settings, added: list[Tensor]) -> Design:
-    if settings.calibration is not None:
-        return settings.calibration.design(tensor, grid)
-    stats = designs.gather(tensor, settings)
-    return design_for(tensor, stats, settings, added)
+def _work(tensor: Tensor, settings: Settings, added: list[Tensor]) -> Work:
+    """A tensor with its design, one of `added`."""
+    grid, calibration = designs.grid_of(tensor, settings), settings.calibration
+    if calibration is not None and calibration.designs:
+        return Work(tensor, grid, calibration.design(tensor, grid))
+    design = design_for(tensor, designs.gather(tensor, settings), settings, added)
+    return Work(tensor, replace(grid, whole=design.based), design)
 
 
 def design_for(
@@ -205,17 +208,24 @@ def design_for(
             f"what describes it takes {overhead:.0f}"
         )
     aim = Aim(tensor, stats, grid, settings, wanted, overhead)
-    possible = settings.transform is not False and transforms.possible(grid, stats, settings)
+    basis = settings.calibration.basis(tensor, grid) if settings.calibration else None
+    whole = aim._replace(grid=replace(grid, whole=basis is not None))
+    possible = settings.transform is not False and transforms.possible(whole.grid, stats, settings)
+    if not possible and (settings.transform or basis):
+        raise BadRequest(
+            f"the tensor {tensor.name!r} cannot be transformed",
+            hint="a transform needs one layer, whole planes in a tile, and no other choices; "
+            "a basis needs all channels of an item there",
+        )
     if settings.transform:
-        if not possible:
-            raise BadRequest(
-                f"the tensor {tensor.name!r} cannot be transformed",
-                hint="a transform needs one layer, whole planes in a tile, and no other choices",
-            )
-        return _transformed(aim).design
+        found = _transformed(whole, basis)
+        _check_reached(aim, found.bits)
+        return found.design
     found = _quantised(aim)
-    if possible and transforms.may_pay(tensor, grid, stats, settings, found.error):
-        found = min(found, _transformed(aim, found.error), key=lambda one: one.error)
+    if basis or (possible and transforms.may_pay(tensor, grid, stats, settings, found.error)):
+        other = _transformed(whole, basis, found.error)
+        if _reached(aim, other.bits) and other.error < found.error:
+            found = other
     return found.design
 
 
@@ -231,29 +241,36 @@ class Aim(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A design that has the size that was asked for, and about its mean squared error."""
+    """A design near the size that was asked for, about its mean squared error, and its bits per
+    element."""
 
     design: Design
     error: float
+    bits: float
 
 
-def _transformed(aim: Aim, error: float | None = None) -> Candidate:
-    """The design with a transform that has the size that was asked for; error: that of another."""
+def _transformed(aim: Aim, basis: Basis | None, error: float | None = None) -> Candidate:
+    """The design with a transform nearest to the size that was asked for; error: that of another
+    one."""
     tensor, stats, grid, settings, wanted, _ = aim
     elements = tensor.values.size
-    entry = Work(tensor, grid, transforms.design(grid, stats)).entry(settings.coder)
+    entry = Work(tensor, grid, transforms.design(grid, stats, basis)).entry(settings.coder)
     described = len(tensors.pack([entry])) - 2
     size = wanted * elements / 8 - described
-    found = transforms.search(tensor, grid, stats, settings, size, error)
-    _check_reached(aim, 8 * (found.bytes + described) / elements)
-    return Candidate(found.design, found.error)
+    found = transforms.search(tensor, grid, stats, settings, size, error, basis)
+    return Candidate(found.design, found.error, 8 * (found.bytes + described) / elements)
+
+
+def _reached(aim: Aim, bits: float) -> bool:
+    """Whether a design of so many bits per element is near enough to a rate."""
+    near = max(RATE_TOLERANCE * aim.wanted, WORDS / aim.tensor.values.size)
+    return aim.settings.rate is None or abs(bits - aim.wanted) <= near
 
 
 def _check_reached(aim: Aim, bits: float) -> None:
     """Raises BadRequest if a design of so many bits per element is too far from a rate."""
     rate, elements = aim.settings.rate, aim.tensor.values.size
-    near = max(RATE_TOLERANCE * aim.wanted, WORDS / elements)
-    if rate is not None and abs(bits - aim.wanted) > near:
+    if not _reached(aim, bits):
         raise BadRequest(
             f"{rate} bits per element are out of reach for the tensor {aim.tensor.name!r}; "
             f"the nearest are {bits + 8 * aim.overhead / elements:.4f}",
@@ -292,7 +309,7 @@ def _quantised(aim: Aim) -> Candidate:
     share = 1.0
     if filtering:
         design, share = filters.with_filters(tensor, grid, design, settings, limits)
-    return Candidate(design, share * stats.sample.error(design.embedded.finest))
+    return Candidate(design, share * stats.sample.error(design.embedded.finest), found.bits)
 
 
 def _shifted(aim: Aim, size: Callable[[Design], int]) -> tuple[designs.Statistics, Offsets | None]:
@@ -348,7 +365,8 @@ def _code(works: list[Work], settings: Settings, progress, check: bool = True) -
 
 def _code_transformed(work: Work, part: Part, settings: Settings) -> list[Coded]:
     transform = work.design.transform
-    _, chosen = Coefficients(work.tensor, work.grid, settings).chosen(part, transform)
+    basis = settings.calibration.of(transform.basis) if transform.basis else None
+    _, chosen = Coefficients(work.tensor, work.grid, settings, basis).chosen(part, transform)
     return payloads.code_transformed(blocks.shape(part.shape, transform.block), chosen.numbers)
 
 
@@ -363,9 +381,8 @@ def _shrink(works: list[Work], settings: Settings) -> None:
         aim -= length - most + max(most // 100, 8)
         if aim < 1:
             break
-        smaller = replace(settings, max_bytes=aim)
-        for work in works:
-            work.design = _design(work.tensor, work.grid, smaller, [w.tensor for w in works])
+        smaller, added = replace(settings, max_bytes=aim), [work.tensor for work in works]
+        works[:] = [_work(tensor, smaller, added) for tensor in added]
         _code(works, settings, None)
     raise BadRequest(
         f"{most} bytes are too few; {length} are the least that was reached",
@@ -515,7 +532,11 @@ def open_tensors(reader: Reader) -> tuple[TensorEntry, ...]:
 
 
 def _tiles(entry: TensorEntry, tile: int) -> int:
-    return len(Grid(entry.shape, entry.channel_axis, tile).parts)
+    return len(_grid(entry, tile).parts)
+
+
+def _grid(entry: TensorEntry, tile: int) -> Grid:
+    return Grid(entry.shape, entry.channel_axis, tile, entry.based)
 
 
 def decode(
@@ -524,13 +545,15 @@ def decode(
     *,
     names: Sequence[str] | None = None,
     allow_partial: bool = False,
+    calibration: Calibration | None = None,
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> tuple[list[Tensor], Report]:
     """An open .scc file, or its bytes -> its tensors, from the layers asked for.
 
     names: only these tensors, whose tiles alone are read. With `allow_partial` a damaged tile
-    counts as missing: the layer below stands in, or zeros; the report lists it.
+    counts as missing: the layer below stands in, or zeros; the report lists it. calibration: the
+    bases that the tensors were coded with, if they were.
     Raises Damaged, Mismatch, WrongModel, BadRequest, Unsupported.
     """
     reader = from_bytes(source) if isinstance(source, bytes) else source
@@ -539,9 +562,9 @@ def decode(
     wanted = _select(reader, entries, names)
     jobs_of, results, first = [], [], 0
     for entry in entries:
-        grid = Grid(entry.shape, entry.channel_axis, header.tile_size)
+        grid = _grid(entry, header.tile_size)
         if entry.name in wanted:
-            values = Values(entry, grid)
+            values = Values(entry, grid, _basis(reader, entry, calibration))
             results.append(values)
             chain = list(range(min(top, entry.layer_count - 1) + 1))
             jobs_of += [(values, p, first + n, chain) for n, p in enumerate(grid.parts)]
@@ -556,6 +579,21 @@ def decode(
         raise Damaged(lost[0].message)
     found = [Tensor(v.entry.name, v.array, v.entry.kind) for v in results]
     return found, Report(reader.bytes_read, lost)
+
+
+def _basis(reader: Reader, entry: TensorEntry, calibration: Calibration | None) -> Basis | None:
+    """The basis of a tensor's channels. Raises WrongModel if it is not there."""
+    if not entry.based:
+        return None
+    found = calibration and calibration.of(entry.transform.basis)
+    if found is None or found.channels != entry.shape[entry.channel_axis]:
+        raise WrongModel(
+            f"{reader.name}: the tensor {entry.name!r} was encoded with the basis "
+            f"{entry.transform.basis.hex()}, which is "
+            f"{'not in the calibration' if calibration else 'in no file of its own'}",
+            hint="decode needs the --calibration that encode had",
+        )
+    return found
 
 
 def _top_layer(reader: Reader, layers) -> int:
@@ -587,7 +625,7 @@ def verify_tiles(reader: Reader, jobs: int, progress: Progress | None) -> tuple[
     chain = [n for n in header.present if not header.missing(n)]
     work, first, compared = [], 0, 0
     for entry in entries:
-        grid = Grid(entry.shape, entry.channel_axis, header.tile_size)
+        grid = _grid(entry, header.tile_size)
         values = Values(entry, grid, store=False)
         own = [n for n in chain if n < entry.layer_count]
         if own:

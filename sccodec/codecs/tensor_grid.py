@@ -43,6 +43,7 @@ class Grid:
     shape: tuple[int, ...]
     channel_axis: int | None
     tile: int = TILE  # elements at most, if a tile is more than a part of a row
+    whole: bool = False  # tiles hold all channels of an item, or of several
 
     @cached_property
     def order(self) -> tuple[int, ...]:
@@ -78,6 +79,8 @@ class Grid:
         whole = slice(0, planes), slice(0, rows), slice(0, columns)
         if rows * columns <= self.tile:
             step = self.tile // max(rows * columns, 1)
+            if self.whole:
+                step = max(step // max(self.channels, 1), 1) * self.channels
             return [Part(s, *whole[1:]) for s in _cuts(planes, step)]
         if columns <= self.tile:
             steps = _cuts(rows, self.tile // columns)

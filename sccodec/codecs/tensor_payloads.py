@@ -17,6 +17,7 @@ from sccodec.container.tensors import Grading, LevelFilter, TensorEntry
 from sccodec.entropy import bands, planes, unary
 from sccodec.errors import CodecError, Damaged, Mismatch
 from sccodec.latents import blocks
+from sccodec.latents.basis import Basis
 from sccodec.latents.restoration import restore
 from sccodec.latents.scalar import Embedded, Quantiser
 from sccodec.media.tensor import Tensor, narrowed
@@ -175,9 +176,12 @@ def restored(entry: TensorEntry) -> tuple[list[np.ndarray], list[np.ndarray]]:
 class Values:
     """Level numbers of one tensor back to its elements, in the type that it had."""
 
-    def __init__(self, entry: TensorEntry, grid: Grid, *, store: bool = True):
-        """Without `store` there is no array to put values into."""
-        self.entry, self.grid = entry, grid
+    def __init__(
+        self, entry: TensorEntry, grid: Grid, basis: Basis | None = None, *, store: bool = True
+    ):
+        """basis: that of the entry's transform. Without `store` there is no array to put values
+        into."""
+        self.entry, self.grid, self._basis = entry, grid, basis
         self._factors = self._offsets = None
         if entry.scales:
             self._factors = scale_of(np.frombuffer(entry.scales, np.uint8))
@@ -224,9 +228,11 @@ class Values:
 
     def _transformed(self, part: Part, numbers: np.ndarray) -> np.ndarray:
         """(planes, rows, columns) float64 of coefficients."""
-        transform = self.entry.transform
-        whole = blocks.inverse(numbers, transform.block, transform.inward, part.shape[1:])
+        transform, basis = self.entry.transform, self._basis
+        whole = blocks.inverse(numbers, transform.block, transform.inward, part.shape[1:], basis)
         values = whole.astype(np.float64) * (transform.step / blocks.UNIT)
+        if basis is not None:
+            values += basis.means(len(values))
         return values if transform.limits is None else np.clip(values, *transform.limits)
 
     def put(self, part: Part, layer: int, numbers: np.ndarray) -> None:

@@ -22,13 +22,16 @@ DEFAULT_LEVELS = 4
 
 @dataclass(frozen=True)
 class Settings:
-    """At most one of rate, levels, max_abs_error, max_bytes and calibration; default 4 levels."""
+    """At most one of rate, levels, max_abs_error, max_bytes and calibration; default 4 levels.
+
+    A calibration of bases needs a rate or max_bytes beside it.
+    """
 
     rate: float | None = None  # bits per element of the whole file
     levels: int | tuple[int, ...] | None = None  # of the finest layer, or of all, coarse to fine
     max_abs_error: float | None = None  # of every element; nothing is clipped
     max_bytes: int | None = None  # of the whole file
-    calibration: Calibration | None = None  # quantisers that were fitted before
+    calibration: Calibration | None = None  # quantisers or bases that were fitted before
     layers: int | None = None  # how many, if `levels` does not say so; default 1
     channelwise: bool = False  # fit and scale the clipping range for each channel
     clip: str | tuple[float, float] = "model"  # see CLIPS, or two numbers
@@ -49,6 +52,10 @@ class Settings:
     def __post_init__(self):
         names = ("rate", "levels", "max_abs_error", "max_bytes", "calibration")
         given = [name for name in names if getattr(self, name) is not None]
+        if self.calibration is not None and self.calibration.bases:
+            given.remove("calibration")
+            if not self.sized or self.transform is False:
+                raise BadRequest("a basis needs a rate or max_bytes, and a transform")
         if len(given) > 1:
             raise BadRequest(f"{' and '.join(given)} exclude each other")
         if self.rate is not None and not 0 < self.rate < math.inf:

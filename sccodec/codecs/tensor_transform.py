@@ -14,12 +14,14 @@ from sccodec.container.tensors import CODERS, MOST_BLOCK, Transform
 from sccodec.entropy import bands
 from sccodec.entropy.planning import spread
 from sccodec.latents import blocks
+from sccodec.latents.basis import Basis
 from sccodec.latents.scalar import Embedded, Quantiser
 from sccodec.media.tensor import Tensor
 
 LAGRANGIAN = 0.1  # squared steps that a bit is worth: 0.08 to 0.12 gave the least error
 TRIES = 8
 PER_ERROR = 11  # squared steps for an error that another coder has, to begin a search with
+STRAIGHT = math.log(2)  # the logarithm of sizes up to twice as large falls with that of the step
 CLOSE = 0.003  # of a size: near enough to stop searching
 WORD = 32  # bits that a payload has more than its flags, about
 LEAST, MOST = 1e-30, 1e30  # variance: steps and squares stay within float32
@@ -33,7 +35,8 @@ def possible(grid: Grid, stats: Statistics, settings: Settings) -> bool:
     """Whether tiles hold whole planes that blocks can cover, and a transform serves what the
     settings ask for."""
     planes, rows, columns = grid.planes
-    if not planes or not 0 < rows * columns <= grid.tile:
+    together = grid.channels if grid.whole else 1
+    if not planes or not 0 < together * rows * columns <= grid.tile:
         return False
     if max(rows, columns) > MOST_BLOCK * blocks.USUAL or not LEAST < stats.variance < MOST:
         return False
@@ -73,15 +76,26 @@ def block_of(grid: Grid) -> tuple[int, int]:
 
 
 class Coefficients:
-    """The coefficients of one tensor, a tile at a time."""
+    """The coefficients of one tensor, or of its components in a basis, a tile at a time.
 
-    def __init__(self, tensor: Tensor, grid: Grid, settings: Settings):
-        self.tensor, self.grid, self.settings = tensor, grid, settings
+    Those of the last tile are kept: most tensors have one, and a search comes back to it.
+    """
+
+    def __init__(self, tensor: Tensor, grid: Grid, settings: Settings, basis: Basis | None = None):
+        self.tensor, self.grid, self.settings, self.basis = tensor, grid, settings, basis
         self._window = Window(grid, tensor.values)
+        self._kept: tuple[Part, tuple[int, int], np.ndarray] | None = None
 
     def of(self, part: Part, block: tuple[int, int]) -> np.ndarray:
         """(P, h R, w C) float64."""
+        if self._kept is None or self._kept[:2] != (part, block):
+            self._kept = part, block, self._made(part, block)
+        return self._kept[2]
+
+    def _made(self, part: Part, block: tuple[int, int]) -> np.ndarray:
         values = finite(self._window.get(part), self.tensor, self.settings)
+        if self.basis is not None:
+            values = self.basis.components(values)
         return blocks.forward(values, block)
 
     def chosen(self, part: Part, transform: Transform) -> tuple[np.ndarray, bands.Chosen]:
@@ -100,12 +114,13 @@ class Found:
     error: float
 
 
-def design(grid: Grid, stats: Statistics) -> Design:
+def design(grid: Grid, stats: Statistics, basis: Basis | None = None) -> Design:
     """A coarse one to begin with."""
     step, limits = float(np.float32(2 * math.sqrt(stats.variance))), None
     if stats.rectified:
         limits = float(np.float32(stats.low)), float(np.float32(stats.high))
-    return _design(grid, Transform(step, (0, 0, 0), block_of(grid), limits))
+    digest = b"" if basis is None else basis.digest
+    return _design(grid, Transform(step, (0, 0, 0), block_of(grid), limits, digest))
 
 
 def _design(grid: Grid, transform: Transform) -> Design:
@@ -120,10 +135,11 @@ def search(
     settings: Settings,
     size: float,
     error: float | None = None,
+    basis: Basis | None = None,
 ) -> Found:
     """The transform whose payloads come nearest to `size` bytes; for max_bytes none that has
     more, if one has less. error: the mean squared error of another coder at this size."""
-    source, start = Coefficients(tensor, grid, settings), design(grid, stats)
+    source, start = Coefficients(tensor, grid, settings, basis), design(grid, stats, basis)
     within = settings.max_bytes is not None
     aim = size * (1 - CLOSE if within else 1)
     step = math.sqrt(PER_ERROR * error) if error else start.transform.step
@@ -143,10 +159,10 @@ def search(
 
 
 def _between(fine: Found, coarse: Found, aim: float) -> float:
-    """The step of so many bytes, on the line through two in logarithms."""
-    high, low = math.log(fine.bytes), math.log(coarse.bytes)
-    share = (high - math.log(aim)) / (high - low)
-    # Within the middle, so that a bend of the curve cannot hold up the search.
+    """A step between two that lead to more and to fewer bytes: that of so many on the line through
+    both in logarithms, or the middle if they are too far apart for a line."""
+    high, low = math.log(fine.bytes / aim), math.log(aim / coarse.bytes)
+    share = high / (high + low) if max(high, low) < STRAIGHT else 0.5
     share = min(max(share, 0.1), 0.9)
     first, last = (one.design.transform.step for one in (fine, coarse))
     return first * (last / first) ** share

@@ -92,6 +92,8 @@ def _tensor(tensor: tensors.TensorEntry) -> dict:
     if tensor.transform:
         limits = tensor.transform.limits
         rest = {"block": list(tensor.transform.block), "step": tensor.transform.step}
+        if tensor.based:
+            rest["basis"] = tensor.transform.basis.hex()
         return facts | {"limits": list(limits) if limits else None} | rest
     return facts | {"limits": [tensor.layers[-1].values[0], tensor.layers[-1].values[-1]]}
 
@@ -122,7 +124,8 @@ def table(facts: dict) -> str:
 def _how(tensor: dict) -> str:
     """What the values of a tensor went through, for people."""
     if tensor["coder"] == "transform":
-        return f"transform of {'x'.join(map(str, tensor['block']))}, step {tensor['step']:g}"
+        based = f", basis {tensor['basis']}" if "basis" in tensor else ""
+        return f"transform of {'x'.join(map(str, tensor['block']))}, step {tensor['step']:g}{based}"
     low, high = tensor["limits"]
     return f"{','.join(map(str, tensor['levels']))} levels, {low:g} to {high:g}"
 

@@ -50,7 +50,8 @@ TRANSFORM = Record(
     ("block_rows", "B"),
     ("block_columns", "B"),
 )
-LIMITED = 1  # bit of a transform's form: elements are clamped
+LIMITED, BASED = 1, 2  # bits of a transform's form: elements are clamped; a basis of channels
+BASIS_SIZE = 8  # bytes of the digest that names it
 LIMITS = struct.Struct("<2f")
 MOST_BLOCK = 32  # rows and columns of a block, and blocks along an axis
 QUANTISER = Record("quantiser", ("form", "B"), ("levels", "I"))
@@ -90,6 +91,7 @@ class Transform:
     inward: tuple[int, int, int]  # 64ths of it, for magnitudes of 1, 2 and above
     block: tuple[int, int]  # rows and columns
     limits: tuple[float, float] | None = None  # float32, elements are clamped to them
+    basis: bytes = b""  # digest of the basis of channels, which the file has not; or nothing
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,11 @@ class TensorEntry:
     @property
     def elements(self) -> int:
         return math.prod(self.shape)
+
+    @property
+    def based(self) -> bool:
+        """Whether components in a basis are coded, and not channels."""
+        return self.transform is not None and bool(self.transform.basis)
 
 
 def pack(tensors: Sequence[TensorEntry]) -> bytes:
@@ -166,7 +173,7 @@ def _transformed(tensor: TensorEntry) -> Iterator[bytes]:
     rows, columns = transform.block
     yield TRANSFORM.pack(
         {
-            "form": LIMITED * (transform.limits is not None),
+            "form": LIMITED * (transform.limits is not None) | BASED * bool(transform.basis),
             "step": transform.step,
             "inward1": one,
             "inward2": two,
@@ -177,6 +184,7 @@ def _transformed(tensor: TensorEntry) -> Iterator[bytes]:
     )
     if transform.limits is not None:
         yield LIMITS.pack(*transform.limits)
+    yield transform.basis
 
 
 def _varint(value: int) -> bytes:
@@ -293,7 +301,7 @@ def _unpack_transformed(raw: bytes, at: int, axes: int, head: dict, where: str):
         size, at = _unpack_varint(raw, at, where)
         shape.append(size)
     values, at = TRANSFORM.unpack(raw, at)
-    if values["form"] & ~LIMITED:
+    if values["form"] & ~(LIMITED | BASED):
         raise Unsupported(f"{where}: a transform of form {values['form']}")
     limits = None
     if values["form"] & LIMITED:
@@ -304,8 +312,14 @@ def _unpack_transformed(raw: bytes, at: int, axes: int, head: dict, where: str):
     step = values["step"]
     if not (math.isfinite(step) and step > 0) or not all(1 <= n <= MOST_BLOCK for n in block):
         raise Damaged(f"{where}: a step of {step} and blocks of {block[0]}x{block[1]}")
+    basis = b""
+    if values["form"] & BASED:
+        if head["channel_axis"] is None:
+            raise Damaged(f"{where}: a basis of channels that it has not")
+        numbers, at = _numbers(raw, at, "B", BASIS_SIZE)
+        basis = bytes(numbers)
     inward = tuple(values[f"inward{n}"] for n in (1, 2, 3))
-    transform = Transform(step, inward, block, limits)
+    transform = Transform(step, inward, block, limits, basis)
     return TensorEntry(**head, shape=tuple(shape), layers=(), children=(), transform=transform), at
 
 

@@ -14,6 +14,8 @@ import math
 
 import numpy as np
 
+from sccodec.latents.basis import Basis
+
 BITS = 14  # of the numbers of a matrix
 PART = 64  # a coefficient is in units of step / PART
 UNIT = PART << 2 * BITS  # of restored values: step / UNIT
@@ -58,16 +60,23 @@ def forward(values: np.ndarray, block: tuple[int, int]) -> np.ndarray:
 
 
 def inverse(
-    numbers: np.ndarray, block: tuple[int, int], inward: tuple[int, int, int], size: tuple[int, int]
+    numbers: np.ndarray,
+    block: tuple[int, int],
+    inward: tuple[int, int, int],
+    size: tuple[int, int],
+    basis: Basis | None = None,
 ) -> np.ndarray:
     """Coefficients (P, h R, w C) in steps -> planes (P, H, W) int64 in units of step / UNIT.
 
     inward: by how many 64ths of a step magnitudes of 1, of 2 and above stand for more.
+    basis: that of the components which the planes are.
     """
     planes, height, width = numbers.shape
     h, w = height // block[0], width // block[1]
     shift = np.array((0, *inward))[np.minimum(np.abs(numbers), 3)]
     parts = PART * numbers.astype(np.int64) + np.sign(numbers) * shift
+    if basis is not None:
+        parts = basis.mixed(parts)
     blocks = parts.reshape(planes, h, block[0], w, block[1])
     means = _along(_along(blocks[:, :, 0, :, 0], matrix(h).T, 1), matrix(w).T, 2)
     blocks[:, :, 0, :, 0] = means + (1 << 2 * BITS - 1) >> 2 * BITS

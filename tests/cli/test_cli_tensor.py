@@ -110,6 +110,28 @@ def test_a_calibration_is_stored_and_reused(folder):
     assert limits[0] == limits[1]
 
 
+def test_a_basis_is_learnt_and_needed(folder):
+    stored, values = folder / "c.json", np.load(folder / "a.npy")
+    done = run("calibrate", folder / "a.npy", folder / "a.npy", "--basis", "-o", stored)
+    count = values.shape[0]
+    assert (done.code, done.err) == (0, f"tensor: a basis of {count} channels -> {stored}\n")
+    how = ("--calibration", stored, "--rate", 2, "--transform")
+    assert run("encode", folder / "a.npy", *how).code == 0
+    (facts,) = run("info", folder / "a.scc", "--json").rows()
+    assert f"basis {facts['tensors'][0]['basis']}" in run("info", folder / "a.scc").out.decode()
+    done = run("decode", folder / "a.scc", "-o", folder / "c.npy")
+    assert (done.code, "--calibration" in done.err) == (3, True)
+    assert not (folder / "c.npy").exists()
+    done = run("decode", folder / "a.scc", "-o", folder / "c.npy", "--calibration", stored)
+    assert done.code == 0
+    again = np.load(folder / "c.npy")
+    assert np.square(again - values).mean() < 0.3 * values.var()
+    done = run("calibrate", folder / "a.npy", "--basis", "--levels", 3, "-o", folder / "d.json")
+    assert (done.code, "for every rate" in done.err) == (1, True)
+    done = run("decode", folder / "a.scc", "-o", folder / "c.png", "--calibration", stored)
+    assert (done.code, "for tensors" in done.err) == (1, True)
+
+
 def test_a_bound_and_a_size(folder):
     assert run("encode", folder / "a.npy", "--max-abs-error", 0.1).code == 0
     difference = sccodec.decode(folder / "a.scc") - np.load(folder / "a.npy")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import sccodec
 from sccodec.codecs import tensor
-from sccodec.codecs.calibration import Calibration, calibrate
+from sccodec.codecs.calibration import Calibration, calibrate, calibrate_bases
 from sccodec.codecs.tensor import Settings
 from sccodec.codecs.verify import verify
 from sccodec.container import extract, from_bytes, layout, to_bytes
@@ -313,6 +313,13 @@ def test_coefficients_in_tiles_of_each_type(kind):
     assert verify(from_bytes(data)).verdict == "ok"
 
 
+def test_a_rate_is_found_though_one_channel_is_far_from_the_others():
+    values = smooth((20, 18, 10))
+    values[3] += 50 * values.std()
+    data = tensor.encode(values, Settings(rate=1.5, transform=True))
+    assert 8 * len(data) / values.size == pytest.approx(1.5, rel=0.02)
+
+
 def test_rectified_values_stay_in_their_range():
     values = np.maximum(smooth(), 0)
     again = decoded(tensor.encode(values, Settings(rate=0.8, transform=True)))
@@ -353,6 +360,103 @@ def test_a_damaged_tile_of_coefficients_is_zeros():
     assert len(report.damaged) == 1
     assert not found.values[:8].any()
     assert found.values[8:].any()
+
+
+# -- bases of channels -------------------------------------------------------------------------
+
+
+def mixed(seed: int, items: int | None = None) -> np.ndarray:
+    """Linear features of which twelve channels are mixtures of five, each with noise."""
+    weights = np.random.default_rng(8).normal(size=(12, 5))
+    random = np.random.default_rng(seed)
+    planes = np.cumsum(np.cumsum(random.normal(size=(items or 1, 5, 20, 18)), -1), -2)
+    found = np.einsum("ck,nkhw->nchw", weights, planes)
+    found += random.normal(size=found.shape) + np.arange(12)[:, None, None]
+    return (found if items else found[0]).astype(np.float32)
+
+
+def basis_of(*seeds: int, name: str = "") -> Calibration:
+    return calibrate_bases([[from_array(mixed(seed), name)] for seed in seeds], Settings())
+
+
+def test_a_basis_codes_once_what_channels_share(tmp_path):
+    basis_of(1, 2, 3).write(tmp_path / "c.json")
+    values, stored = mixed(9), tmp_path / "c.json"
+    alone = sccodec.encode(values, profile="tensor", rate=0.8)
+    data = sccodec.encode(values, profile="tensor", rate=0.8, calibration=stored)
+    assert 8 * len(data) / values.size == pytest.approx(0.8, rel=0.02)
+    assert coder_of(data) == "transform"
+    again = sccodec.decode(data, calibration=stored)
+    assert mse(values, again) < 0.5 * mse(values, decoded(alone))
+    (facts,) = sccodec.info(data)["tensors"]
+    assert facts["basis"] == Calibration.read(stored).bases[""].digest.hex()
+    assert verify(from_bytes(data)).verdict == "ok"  # which needs no basis
+    with sccodec.open(data) as file:
+        np.testing.assert_array_equal(file.tensors(calibration=basis_of(1, 2, 3)), again)
+
+
+def test_without_its_basis_a_tensor_is_not_decoded():
+    data = tensor.encode(mixed(9), Settings(rate=0.8, calibration=basis_of(1)))
+    with pytest.raises(WrongModel, match=r"tensor '' was encoded with the basis [0-9a-f]{16}"):
+        sccodec.decode(data)
+    with pytest.raises(WrongModel, match="not in the calibration"):
+        sccodec.decode(data, calibration=basis_of(2))
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16", "float64", "int8"])
+def test_components_in_tiles_of_whole_items(kind):
+    fitted, values = basis_of(1, 2), mixed(7, 3).clip(-120, 120).astype(kind)
+    settings = Settings(max_bytes=3000, transform=True, tile=5120, calibration=fitted)
+    data = tensor.encode(values, settings)
+    assert len(data) <= 3000
+    assert len(from_bytes(data).tiles[0]) == 3  # where fourteen planes would fit
+    (found,), _ = tensor.decode(data, calibration=fitted, jobs=2)
+    assert (found.kind, found.shape) == (kind, values.shape)
+    assert mse(values, found.values) < 0.1 * values.astype(float).var()
+
+
+def test_a_basis_is_used_where_it_pays_and_refused_where_it_cannot():
+    fitted = basis_of(1)
+    sparse = np.maximum(np.random.default_rng(1).normal(size=(12, 20, 18)) - 1, 0)
+    assert coder_of(tensor.encode(sparse, Settings(rate=0.8, calibration=fitted))) == "context"
+    constant = tensor.encode(np.ones((12, 20, 18)), Settings(rate=0.8, calibration=fitted))
+    np.testing.assert_array_equal(sccodec.decode(constant), 1)
+    with pytest.raises(BadRequest, match="needs a rate"):
+        Settings(calibration=fitted)
+    with pytest.raises(BadRequest, match="and a transform"):
+        Settings(calibration=fitted, rate=0.8, transform=False)
+    with pytest.raises(BadRequest, match="cannot be transformed"):
+        tensor.encode(mixed(9), Settings(rate=0.8, calibration=fitted, layers=2))
+    with pytest.raises(BadRequest, match="cannot be transformed"):
+        tensor.encode(mixed(9), Settings(rate=0.8, calibration=fitted, tile=4096))
+    with pytest.raises(BadRequest, match="has 5 channels, its calibration 12"):
+        tensor.encode(mixed(9)[:5], Settings(rate=0.8, calibration=fitted))
+    named = Calibration(bases={"a": fitted.bases[""], "b": fitted.bases[""]})
+    with pytest.raises(BadRequest, match="nothing for a tensor 'c'"):
+        tensor.encode({"c": mixed(9)}, Settings(rate=0.8, calibration=named))
+    with pytest.raises(BadRequest, match="for tensors"):
+        sccodec.decode(Path(__file__).parents[1] / "golden" / "tiny.scc", calibration=fitted)
+
+
+def test_what_a_basis_is_learnt_from():
+    with pytest.raises(BadRequest, match="no tensors"):
+        calibrate_bases([], Settings())
+    with pytest.raises(BadRequest, match="has no basis"):
+        calibrate_bases([[from_array(mixed(1)[:1])]], Settings())
+    with pytest.raises(BadRequest, match="has 5 channels, its calibration 12"):
+        calibrate_bases([[from_array(mixed(1))], [from_array(mixed(1)[:5])]], Settings())
+    with pytest.raises(BadRequest, match="too few elements"):
+        calibrate_bases([[from_array(mixed(1)[:, :1, :1])]], Settings())
+    broken = mixed(1)
+    broken[0, 0, 0] = np.nan
+    with pytest.raises(BadRequest, match="1 of 4320 elements"):
+        calibrate_bases([[from_array(broken)]], Settings())
+
+
+def test_an_item_larger_than_a_tile_still_teaches():
+    whole = calibrate_bases([[from_array(mixed(1, 2))]], Settings())
+    small = calibrate_bases([[from_array(mixed(1, 2))]], Settings(tile=64))
+    assert whole.bases[""].digest == small.bases[""].digest
 
 
 # -- filters -----------------------------------------------------------------------------------
@@ -530,6 +634,14 @@ def test_a_calibration_serves_a_stream(tmp_path):
         '{"format": 1, "tensors": {"": {"layers": [{"limits": [0, 1], "levels": 2}], '
         '"first": [], "scales": [], "filters": [{"unit": -9, "shift": 3, "low": 0, "high": 1, '
         '"taps": [[0, 0, 0, 0], [0, 0, 0, 200]]}]}}}',
+        '{"format": 1, "tensors": {"": {"channels": 2, "mean": "AAAAAAAAAAA=", "matrix": "AAA="}}}',
+        '{"format": 1, "tensors": {"": {"channels": 2, "mean": "AADAfwAAAAA=", '
+        '"matrix": "AQAAAAAAAQA="}}}',
+        '{"format": 1, "tensors": {"": {"channels": 2, "mean": "?", "matrix": "AQAAAAAAAQA="}}}',
+        '{"format": 1, "tensors": {"": {"channels": -1, "mean": "", "matrix": "AQA="}}}',
+        '{"format": 1, "tensors": {"a": {"channels": 2, "mean": "AAAAAAAAAAA=", '
+        '"matrix": "AQAAAAAAAQA="}, "b": {"layers": [{"limits": [0, 1], "levels": 2}], '
+        '"first": [], "scales": []}}}',
     ],
 )
 def test_what_is_no_calibration(tmp_path, text):
@@ -636,6 +748,13 @@ def test_the_golden_files_decode_as_they_always_did(monkeypatch, file, names):
             for name, array in sccodec.decode(golden / f"{file}.scc").items():
                 np.testing.assert_array_equal(array, wanted[name])
                 assert array.dtype == wanted[name].dtype
+
+
+def test_a_golden_file_of_components_decodes_as_it_always_did():
+    golden = Path(__file__).parents[1] / "golden" / "basis"
+    found = sccodec.decode(golden / "components.scc", calibration=golden / "calibration.json")
+    with np.load(golden / "components.npz") as wanted:
+        np.testing.assert_array_equal(found, wanted["arr_0"])
 
 
 # -- damage ------------------------------------------------------------------------------------

@@ -1,0 +1,99 @@
+"""A basis of channels: what the channels of a layer have in common, learnt once for many tensors.
+
+Channels that no rectifier separates often say the same in different mixtures. The Karhunen-Loève
+transform along the channels, from the covariance of examples, codes what they share once. A basis
+is known to both sides and not in the file, which names it by its digest; formats/tensor.md
+section 9.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from sccodec.errors import BadRequest
+
+BITS = 14  # of a matrix's fractions
+MOST_CHANNELS = 2048
+BOUND = 1 << 22  # of what comes out, as large as 64ths of a step can be
+DIGEST_SIZE = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Basis:
+    """Means of channels and the matrix that leads from components back to channels."""
+
+    mean: np.ndarray  # (C,) float32
+    matrix: np.ndarray  # (C, C) int16 of 2^-14: in row c the shares of the components in channel c
+
+    @property
+    def channels(self) -> int:
+        return len(self.mean)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """The name that files have for it."""
+        raw = self.mean.astype("<f4").tobytes() + self.matrix.astype("<i2").tobytes()
+        return hashlib.sha256(raw).digest()[:DIGEST_SIZE]
+
+    @cached_property
+    def _undone(self) -> np.ndarray:
+        try:
+            return np.linalg.inv(self.matrix / (1 << BITS))
+        except np.linalg.LinAlgError:
+            raise BadRequest("the basis of a calibration cannot be undone") from None
+
+    def components(self, values: np.ndarray) -> np.ndarray:
+        """Planes (n C, H, W) of n items -> those of their components, float64."""
+        channels = _items(values.astype(np.float64), self.channels) - self.mean[:, None]
+        return (self._undone @ channels).reshape(values.shape)
+
+    def mixed(self, parts: np.ndarray) -> np.ndarray:
+        """Coefficients of components (n C, h, w), integers -> those of the channels, int64.
+
+        Products and sums stay below 2^53, so float64 holds them exactly in any order.
+        """
+        found = self.matrix.astype(np.float64) @ _items(parts.astype(np.float64), self.channels)
+        found = np.floor((found + (1 << BITS - 1)) / (1 << BITS))
+        return np.clip(found, -BOUND, BOUND).astype(np.int64).reshape(parts.shape)
+
+    def means(self, planes: int) -> np.ndarray:
+        """(planes, 1, 1) float64: the mean of the channel of each plane."""
+        return np.resize(self.mean.astype(np.float64), planes)[:, None, None]
+
+
+def _items(planes: np.ndarray, channels: int) -> np.ndarray:
+    """(n, C, elements of a plane)"""
+    return planes.reshape(-1, channels, planes[0].size if len(planes) else 0)
+
+
+class Covariance:
+    """Gathers what a basis is made of, one tensor after the other."""
+
+    def __init__(self, channels: int):
+        self.count = 0
+        self.total = np.zeros(channels)
+        self.products = np.zeros((channels, channels))
+
+    def add(self, planes: np.ndarray) -> None:
+        """Planes (n C, H, W) of n items, finite."""
+        for item in _items(planes, len(self.total)):
+            item = item.astype(np.float64)
+            self.count += item.shape[1]
+            self.total += item.sum(1)
+            self.products += item @ item.T
+
+    def basis(self) -> Basis:
+        """The Karhunen-Loève basis; components of much come first."""
+        count = max(self.count, 1)
+        mean = self.total / count
+        _, vectors = np.linalg.eigh(self.products / count - np.outer(mean, mean))
+        vectors = vectors[:, ::-1]
+        # Either sign would do: the same one on every machine.
+        largest = np.abs(vectors).argmax(0)
+        vectors = vectors * np.where(vectors[largest, np.arange(len(mean))] < 0, -1, 1)
+        matrix = np.rint(vectors * (1 << BITS)).astype(np.int16)
+        return Basis(mean.astype(np.float32), matrix)
