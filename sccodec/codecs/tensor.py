@@ -25,7 +25,7 @@ from sccodec.codecs.tensor_transform import Coefficients
 from sccodec.container import layer_selection, layout, tensors, writer
 from sccodec.container.reader import Reader, from_bytes
 from sccodec.container.rules import environment_limits
-from sccodec.container.tensors import TensorEntry
+from sccodec.container.tensors import MOST_BLOCK, TensorEntry
 from sccodec.entropy.flags import PROBABILITY, WIDTHS
 from sccodec.errors import BadRequest, Damaged, Unsupported, WrongModel
 from sccodec.latents import blocks
@@ -524,11 +524,25 @@ def open_tensors(reader: Reader) -> tuple[TensorEntry, ...]:
     for layer in header.layers:
         if layer.needs != (1 << layer.index) - 1:
             raise Damaged(f"{reader.name}: layer {layer.index} must need all below it")
+    for entry in entries:
+        if entry.transform is not None:
+            _check_blocks(reader, entry)
     count = sum(_tiles(entry, header.tile_size) for entry in entries)
     for layer in header.layers:
         if layer.tiles != count:
             raise Damaged(f"{reader.name}: {layer.tiles} tiles, the tensors have {count}")
     return entries
+
+
+def _check_blocks(reader: Reader, entry: TensorEntry) -> None:
+    """Raises Damaged if tiles do not hold the planes of a transform, or blocks are too many."""
+    tile, block = reader.header.tile_size, entry.transform.block
+    _, rows, columns = _grid(entry, tile).planes
+    if rows * columns > tile or max(map(blocks.grid, (rows, columns), block)) > MOST_BLOCK:
+        raise Damaged(
+            f"{reader.name}: the tensor {entry.name!r} has a transform of {rows}x{columns} "
+            f"elements in blocks of {block[0]}x{block[1]} and tiles of {tile}"
+        )
 
 
 def _tiles(entry: TensorEntry, tile: int) -> int:
@@ -589,8 +603,8 @@ def _basis(reader: Reader, entry: TensorEntry, calibration: Calibration | None) 
     if found is None or found.channels != entry.shape[entry.channel_axis]:
         raise WrongModel(
             f"{reader.name}: the tensor {entry.name!r} was encoded with the basis "
-            f"{entry.transform.basis.hex()}, which is "
-            f"{'not in the calibration' if calibration else 'in no file of its own'}",
+            f"{entry.transform.basis.hex()}"
+            + (", which is not in the calibration" if calibration else " of a calibration"),
             hint="decode needs the --calibration that encode had",
         )
     return found

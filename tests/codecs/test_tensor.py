@@ -14,7 +14,7 @@ from sccodec.codecs import tensor
 from sccodec.codecs.calibration import Calibration, calibrate, calibrate_bases
 from sccodec.codecs.tensor import Settings
 from sccodec.codecs.verify import verify
-from sccodec.container import extract, from_bytes, layout, to_bytes
+from sccodec.container import extract, from_bytes, layout, tensors, to_bytes
 from sccodec.container.describe import describe
 from sccodec.entropy import coder
 from sccodec.errors import BadRequest, Damaged, LimitExceeded, Mismatch, WrongModel
@@ -807,6 +807,19 @@ def rewritten(data: bytes, **header) -> bytes:
     }
     chunks = header.pop("chunks", reader.chunks)
     return to_bytes(replace(reader.header, **header), reader.tiles, payloads, extra=chunks)
+
+
+def test_transforms_whose_planes_no_tile_holds():
+    fitted = basis_of(1)
+    data = tensor.encode(mixed(9), Settings(rate=0.8, transform=True, calibration=fitted))
+    with pytest.raises(Damaged, match="20x18 elements in blocks of 7x6 and tiles of 320"):
+        tensor.decode(rewritten(data, tile_size=320), calibration=fitted)
+    reader = from_bytes(data)
+    (entry,) = tensor.open_tensors(reader)
+    wrong = replace(entry, shape=(12, 300, 18))
+    chunk = layout.Chunk("TENS", 2, tensors.pack([wrong]))
+    with pytest.raises(Damaged, match="300x18 elements"):
+        tensor.decode(rewritten(data, chunks=(chunk,), width=12 * 300 * 18), calibration=fitted)
 
 
 def test_headers_that_contradict_the_tensors():
