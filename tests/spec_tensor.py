@@ -472,10 +472,11 @@ def transformed(source, axes):
     inward = source.take("b", 3)
     block = source.take("B", 2)
     limits = source.take("f", 2) if form & 1 else None
+    snap = source.one("B") if form & 4 else 0
     basis = bytes(source.take("B", 8)) if form & 2 else None
-    assert form < 4
+    assert form < 8
     found = {"shape": shape, "step": step, "inward": inward, "block": block, "limits": limits}
-    return found | {"basis": basis}
+    return found | {"snap": snap, "basis": basis}
 
 
 def matrix(n):
@@ -526,7 +527,11 @@ def elements(q, entry, rows, columns, basis=None):
         if basis:
             found[p] += float(basis[0][p % len(basis[0])])
     found = found[:, :rows, :columns]
-    return found if entry["limits"] is None else np.clip(found, *entry["limits"])
+    if entry["limits"] is None:
+        return found
+    low, high = entry["limits"]
+    bound = low + entry["snap"] * (entry["step"] / 64)
+    return np.where(found < bound, low, np.minimum(found, high))
 
 
 # -- 9. a basis -------------------------------------------------------------------------------

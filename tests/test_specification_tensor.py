@@ -170,6 +170,7 @@ def test_a_whole_file_of_coefficients(kind, low):
     assert entry["shape"] == [12, 19, 16]
     assert entry["block"] == [7, 8]
     assert (entry["limits"] is None) == (low < 0)
+    assert (entry["snap"] > 0) == (low == 0)
     (found,), _ = tensor.decode(data)
     for tile in range(3):  # of four planes
         payload = reader.payload(0, tile)
@@ -230,7 +231,7 @@ def test_fields_of_the_chunk_are_documented_in_their_order():
     block = re.search(r"```\n( +size.*?)```", PAGE, re.DOTALL)[1]
     names = re.findall(r"^ +(\w+),?(?: (\w+))? +(?:u8|varint|f32|i8|8 bytes)", block, re.MULTILINE)
     assert [name for both in names for name in both if name] == [
-        *("size", *TRANSFORM.names, "low", "high", "basis"),
+        *("size", *TRANSFORM.names, "low", "high", "snap", "basis"),
     ]
 
 

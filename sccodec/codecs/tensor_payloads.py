@@ -228,12 +228,7 @@ class Values:
 
     def _transformed(self, part: Part, numbers: np.ndarray) -> np.ndarray:
         """(planes, rows, columns) float64 of coefficients."""
-        transform, basis = self.entry.transform, self._basis
-        whole = blocks.inverse(numbers, transform.block, transform.inward, part.shape[1:], basis)
-        values = whole.astype(np.float64) * (transform.step / blocks.UNIT)
-        if basis is not None:
-            values += basis.means(len(values))
-        return values if transform.limits is None else np.clip(values, *transform.limits)
+        return blocks.elements(numbers, self.entry.transform, self._basis, part.shape[1:])
 
     def put(self, part: Part, layer: int, numbers: np.ndarray) -> None:
         self._window.put(part, self.of(part, layer, numbers))

@@ -22,6 +22,7 @@ LAGRANGIAN = 0.1  # squared steps that a bit is worth: 0.08 to 0.12 gave the lea
 TRIES = 8
 PER_ERROR = 11  # squared steps for an error that another coder has, to begin a search with
 STRAIGHT = math.log(2)  # the logarithm of sizes up to twice as large falls with that of the step
+MOST_SNAP = 128  # 64ths of a step
 CLOSE = 0.003  # of a size: near enough to stop searching
 WORD = 32  # bits that a payload has more than its flags, about
 LEAST, MOST = 1e-30, 1e30  # variance: steps and squares stay within float32
@@ -92,8 +93,12 @@ class Coefficients:
             self._kept = part, block, self._made(part, block)
         return self._kept[2]
 
+    def values(self, part: Part) -> np.ndarray:
+        """The elements of a tile (P, H, W)."""
+        return finite(self._window.get(part), self.tensor, self.settings)
+
     def _made(self, part: Part, block: tuple[int, int]) -> np.ndarray:
-        values = finite(self._window.get(part), self.tensor, self.settings)
+        values = self.values(part)
         if self.basis is not None:
             values = self.basis.components(values)
         return blocks.forward(values, block)
@@ -155,7 +160,34 @@ def search(
             step = _between(fine, coarse, aim)
         else:
             step *= min(max(found.bytes / aim, 0.1), 10)
-    return min(tried, key=lambda one: (within and one.bytes > size, abs(one.bytes - aim)))
+    best = min(tried, key=lambda one: (within and one.bytes > size, abs(one.bytes - aim)))
+    return best if best.design.transform.limits is None else _snapped(source, best)
+
+
+def _snapped(source: Coefficients, found: Found) -> Found:
+    """The same with the reach of its lower limit that leaves the least error, which it tells.
+
+    What a rectifier has set to zero comes back a little above or below, and is far more often
+    that than a small value.
+    """
+    transform, squares = found.design.transform, 0.0
+    low, unit = transform.limits[0], transform.step / blocks.PART
+    gains = np.zeros(MOST_SNAP + 1)  # if elements so many units from the limit are put there
+    for part in source.grid.parts:
+        numbers = source.chosen(part, transform)[1].numbers
+        values = source.values(part).astype(np.float64)
+        again = blocks.elements(numbers, transform, source.basis, part.shape[1:])
+        lost = np.square(again - values)
+        squares += lost.sum()
+        near = again < low + MOST_SNAP * unit
+        place = ((again[near] - low) / unit).astype(int) + 1
+        gain = lost[near] - np.square(values[near] - low)
+        gains += np.bincount(place, gain, minlength=MOST_SNAP + 1)[: MOST_SNAP + 1]
+    gains = np.cumsum(gains)
+    snap = int(gains.argmax())
+    error = (squares - gains[snap]) / source.tensor.values.size
+    transform = replace(transform, snap=snap)
+    return replace(found, design=_design(source.grid, transform), error=error)
 
 
 def _between(fine: Found, coarse: Found, aim: float) -> float:

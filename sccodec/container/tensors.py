@@ -50,7 +50,8 @@ TRANSFORM = Record(
     ("block_rows", "B"),
     ("block_columns", "B"),
 )
-LIMITED, BASED = 1, 2  # bits of a transform's form: elements are clamped; a basis of channels
+# Bits of a transform's form: elements are clamped; a basis of channels; small ones are the least.
+LIMITED, BASED, SNAPPED = 1, 2, 4
 BASIS_SIZE = 8  # bytes of the digest that names it
 LIMITS = struct.Struct("<2f")
 MOST_BLOCK = 32  # rows and columns of a block, and blocks along an axis
@@ -92,6 +93,7 @@ class Transform:
     block: tuple[int, int]  # rows and columns
     limits: tuple[float, float] | None = None  # float32, elements are clamped to them
     basis: bytes = b""  # digest of the basis of channels, which the file has not; or nothing
+    snap: int = 0  # elements nearer to the lower limit than so many 64ths of the step are there
 
 
 @dataclass(frozen=True)
@@ -171,9 +173,11 @@ def _transformed(tensor: TensorEntry) -> Iterator[bytes]:
     transform = tensor.transform
     one, two, above = transform.inward
     rows, columns = transform.block
+    form = LIMITED * (transform.limits is not None)
+    form |= BASED * bool(transform.basis) | SNAPPED * bool(transform.snap)
     yield TRANSFORM.pack(
         {
-            "form": LIMITED * (transform.limits is not None) | BASED * bool(transform.basis),
+            "form": form,
             "step": transform.step,
             "inward1": one,
             "inward2": two,
@@ -184,6 +188,8 @@ def _transformed(tensor: TensorEntry) -> Iterator[bytes]:
     )
     if transform.limits is not None:
         yield LIMITS.pack(*transform.limits)
+    if transform.snap:
+        yield bytes([transform.snap])
     yield transform.basis
 
 
@@ -301,7 +307,7 @@ def _unpack_transformed(raw: bytes, at: int, axes: int, head: dict, where: str):
         size, at = _unpack_varint(raw, at, where)
         shape.append(size)
     values, at = TRANSFORM.unpack(raw, at)
-    if values["form"] & ~(LIMITED | BASED):
+    if values["form"] & ~(LIMITED | BASED | SNAPPED):
         raise Unsupported(f"{where}: a transform of form {values['form']}")
     limits = None
     if values["form"] & LIMITED:
@@ -312,14 +318,18 @@ def _unpack_transformed(raw: bytes, at: int, axes: int, head: dict, where: str):
     step = values["step"]
     if not (math.isfinite(step) and step > 0) or not all(1 <= n <= MOST_BLOCK for n in block):
         raise Damaged(f"{where}: a step of {step} and blocks of {block[0]}x{block[1]}")
-    basis = b""
+    snap, basis = 0, b""
+    if values["form"] & SNAPPED:
+        (snap,), at = _numbers(raw, at, "B", 1)
+        if limits is None or not snap:
+            raise Damaged(f"{where}: {snap} 64ths of a step from a limit, and limits are {limits}")
     if values["form"] & BASED:
         if head["channel_axis"] is None:
             raise Damaged(f"{where}: a basis of channels that it has not")
         numbers, at = _numbers(raw, at, "B", BASIS_SIZE)
         basis = bytes(numbers)
     inward = tuple(values[f"inward{n}"] for n in (1, 2, 3))
-    transform = Transform(step, inward, block, limits, basis)
+    transform = Transform(step, inward, block, limits, basis, snap)
     return TensorEntry(**head, shape=tuple(shape), layers=(), children=(), transform=transform), at
 
 

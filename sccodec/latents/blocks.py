@@ -14,6 +14,7 @@ import math
 
 import numpy as np
 
+from sccodec.container.tensors import Transform
 from sccodec.latents.basis import Basis
 
 BITS = 14  # of the numbers of a matrix
@@ -82,6 +83,24 @@ def inverse(
     blocks[:, :, 0, :, 0] = means + (1 << 2 * BITS - 1) >> 2 * BITS
     found = _along(_along(blocks, matrix(block[0]).T, 2), matrix(block[1]).T, 4)
     return found.reshape(numbers.shape)[:, : size[0], : size[1]]
+
+
+def elements(
+    numbers: np.ndarray, transform: Transform, basis: Basis | None, size: tuple[int, int]
+) -> np.ndarray:
+    """Coefficients (P, h R, w C) in steps -> elements (P, H, W), float64.
+
+    basis: the one that the transform names.
+    """
+    whole = inverse(numbers, transform.block, transform.inward, size, basis)
+    values = whole.astype(np.float64) * (transform.step / UNIT)
+    if basis is not None:
+        values += basis.means(len(values))
+    if transform.limits is None:
+        return values
+    low, high = transform.limits
+    values[values < low + transform.snap * (transform.step / PART)] = low
+    return np.minimum(values, high)
 
 
 def _orthonormal(size: int) -> np.ndarray:
