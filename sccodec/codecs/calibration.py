@@ -156,9 +156,6 @@ def calibrate_bases(groups: Iterable[Sequence[Tensor]], settings: Settings) -> C
                 covariance.add(designs.finite(window.get(part), tensor, settings))
     if not found:
         raise BadRequest("no tensors to calibrate with")
-    for name, covariance in found.items():
-        if covariance.count < 2:
-            raise BadRequest(f"tensor {name!r} has too few elements for a basis")
     return Calibration(bases={name: covariance.basis() for name, covariance in found.items()})
 
 

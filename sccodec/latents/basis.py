@@ -14,12 +14,13 @@ from functools import cached_property
 
 import numpy as np
 
+from sccodec.container.tensors import BASIS_SIZE
 from sccodec.errors import BadRequest
 
 BITS = 14  # of a matrix's fractions
 MOST_CHANNELS = 2048
+LARGEST = 1e30  # mean: a float32, and far from its end
 BOUND = 1 << 22  # of what comes out, as large as 64ths of a step can be
-DIGEST_SIZE = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,7 @@ class Basis:
     def digest(self) -> bytes:
         """The name that files have for it."""
         raw = self.mean.astype("<f4").tobytes() + self.matrix.astype("<i2").tobytes()
-        return hashlib.sha256(raw).digest()[:DIGEST_SIZE]
+        return hashlib.sha256(raw).digest()[:BASIS_SIZE]
 
     @cached_property
     def _undone(self) -> np.ndarray:
@@ -84,13 +85,20 @@ class Covariance:
             item = item.astype(np.float64)
             self.count += item.shape[1]
             self.total += item.sum(1)
-            self.products += item @ item.T
+            with np.errstate(over="ignore", invalid="ignore"):  # `basis` looks at what comes out
+                self.products += item @ item.T
 
     def basis(self) -> Basis:
-        """The Karhunen-Loève basis; components of much come first."""
-        count = max(self.count, 1)
-        mean = self.total / count
-        _, vectors = np.linalg.eigh(self.products / count - np.outer(mean, mean))
+        """The Karhunen-Loève basis; components of much come first.
+
+        Raises BadRequest if there is too little to learn from, or numbers are too large.
+        """
+        if self.count < 2:
+            raise BadRequest("too few elements for a basis of channels")
+        mean = self.total / self.count
+        if not (np.abs(mean).max() < LARGEST and np.isfinite(self.products).all()):
+            raise BadRequest("the elements are too large for a basis of channels")
+        _, vectors = np.linalg.eigh(self.products / self.count - np.outer(mean, mean))
         vectors = vectors[:, ::-1]
         # Either sign would do: the same one on every machine.
         largest = np.abs(vectors).argmax(0)

@@ -457,6 +457,8 @@ def test_what_a_basis_is_learnt_from():
         calibrate_bases([[from_array(mixed(1))], [from_array(mixed(1)[:5])]], Settings())
     with pytest.raises(BadRequest, match="too few elements"):
         calibrate_bases([[from_array(mixed(1)[:, :1, :1])]], Settings())
+    with pytest.raises(BadRequest, match="too large"):
+        calibrate_bases([[from_array(mixed(1).astype(float) * 1e200)]], Settings())
     broken = mixed(1)
     broken[0, 0, 0] = np.nan
     with pytest.raises(BadRequest, match="1 of 4320 elements"):
