@@ -23,7 +23,7 @@ from sccodec.errors import BadRequest
 @border.border
 @names.inputs
 def command(inputs, output, basis, force, **how):
-    """Fit quantisers to feature tensors, once for many, or learn a basis of their channels.
+    """Fit quantisers or a basis of channels, once for many.
 
     IN are .npy, .npz or .safetensors files with examples. `sccodec encode --calibration OUT.json`
     then takes the quantisers from there: one pass over each tensor, and no statistics. Tensors of

@@ -79,19 +79,21 @@ def block_of(grid: Grid) -> tuple[int, int]:
 class Coefficients:
     """The coefficients of one tensor, or of its components in a basis, a tile at a time.
 
-    Those of the last tile are kept: most tensors have one, and a search comes back to it.
+    Those of the last tile are kept, and what was chosen for it: most tensors have one tile, and a
+    search comes back to it.
     """
 
     def __init__(self, tensor: Tensor, grid: Grid, settings: Settings, basis: Basis | None = None):
         self.tensor, self.grid, self.settings, self.basis = tensor, grid, settings, basis
         self._window = Window(grid, tensor.values)
-        self._kept: tuple[Part, tuple[int, int], np.ndarray] | None = None
+        self._kept: tuple[tuple, np.ndarray] | None = None
+        self._chosen: tuple[tuple, bands.Chosen] | None = None
 
     def of(self, part: Part, block: tuple[int, int]) -> np.ndarray:
         """(P, h R, w C) float64."""
-        if self._kept is None or self._kept[:2] != (part, block):
-            self._kept = part, block, self._made(part, block)
-        return self._kept[2]
+        if self._kept is None or self._kept[0] != (part, block):
+            self._kept = (part, block), self._made(part, block)
+        return self._kept[1]
 
     def values(self, part: Part) -> np.ndarray:
         """The elements of a tile (P, H, W)."""
@@ -106,8 +108,11 @@ class Coefficients:
     def chosen(self, part: Part, transform: Transform) -> tuple[np.ndarray, bands.Chosen]:
         """The coefficients in steps, and the integers that are coded for them."""
         values = self.of(part, transform.block) / transform.step
-        shape = blocks.shape(part.shape, transform.block)
-        return values, bands.choose(shape, values, LAGRANGIAN)
+        key = part, transform.block, transform.step
+        if self._chosen is None or self._chosen[0] != key:
+            shape = blocks.shape(part.shape, transform.block)
+            self._chosen = key, bands.choose(shape, values, LAGRANGIAN)
+        return values, self._chosen[1]
 
 
 @dataclass(frozen=True)

@@ -64,14 +64,23 @@ TRANSFORMED = TensorEntry(
     (),
     (),
     coder="transform",
-    transform=Transform(0.25, (-3, 0, 5), (7, 8), (-1.5, 2.0)),
+    transform=Transform(0.25, (-3, 0, 5), (7, 8), (-1.5, 2.0), b"12345678", 23),
 )
 
 
-@pytest.mark.parametrize("limits", [None, (0.0, 0.0)])
-def test_transforms_come_back(limits):
-    entry = replace(TRANSFORMED, transform=replace(TRANSFORMED.transform, limits=limits))
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"limits": None, "snap": 0}, {"limits": (0.0, 0.0)}, {"snap": 0}, {"basis": b""}],
+    ids=str,
+)
+def test_transforms_come_back(change):
+    entry = replace(TRANSFORMED, transform=replace(TRANSFORMED.transform, **change))
     assert unpack(pack([entry, PLAIN])) == (entry, PLAIN)
+
+
+def test_a_basis_is_one_of_channels():
+    with pytest.raises(Damaged, match="channels that it has not"):
+        unpack(pack([replace(TRANSFORMED, channel_axis=None)]))
 
 
 @pytest.mark.parametrize(
@@ -79,6 +88,7 @@ def test_transforms_come_back(limits):
     [
         *({"step": 0.0}, {"step": -1.0}, {"step": float("inf")}, {"block": (0, 8)}),
         *({"block": (8, 33)}, {"limits": (1.0, 0.0)}, {"limits": (0.0, float("nan"))}),
+        {"limits": None},
     ],
     ids=str,
 )
@@ -97,8 +107,8 @@ def test_sizes_are_written_in_one_way_only(size):
 
 def test_a_transform_of_another_form_is_unsupported():
     raw = bytearray(pack([replace(TRANSFORMED, shape=(77,))]))
-    raw[raw.index(77) + 1] |= 2
-    with pytest.raises(Unsupported, match="form 3"):
+    raw[raw.index(77) + 1] |= 8
+    with pytest.raises(Unsupported, match="form 15"):
         unpack(bytes(raw))
 
 
