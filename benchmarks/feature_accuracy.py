@@ -317,7 +317,7 @@ def plot(rows: list[dict]) -> str:
         for coder, dashed in (("sccodec-basis" if based else "sccodec", False), ("hevc", True)):
             part = [r for r in rows if same_place(r, place) and r["coder"] == coder]
             points = sorted((row["bits"], 100 * row["agreement"], words_of(row)) for row in part)
-            ours = "sccodec, basis" if based else "sccodec"
+            ours = "basis" if based else "sccodec"
             name = f"{place['split']}: {'HEVC' if dashed else ours}"
             lines.append(plots.Line(name, tuple(points), dashed))
             painted[name] = colours[place["split"]]
