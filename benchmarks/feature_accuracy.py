@@ -25,7 +25,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 import sccodec
 from sccodec.codecs.calibration import Calibration, calibrate_bases
@@ -40,7 +39,7 @@ from sccodec.evaluate import (
     plots,
 )
 from sccodec.evaluate.anchors import ANCHORS
-from sccodec.evaluate.split import SplitNetwork, in_batches, relative_error
+from sccodec.evaluate.split import SplitNetwork, in_batches, prepared, relative_error
 from sccodec.media.tensor import from_array
 
 SPLITS = {
@@ -100,27 +99,23 @@ def tasks(options: argparse.Namespace) -> Iterator[Classification | Detection]:
     pictures = options.coco and options.coco / "val2017"
     if options.imagenet:
         inputs, labels = classification.read_folder(options.imagenet, options.pictures)
-        examples = prepared(pictures, classification.preprocess)
+        examples = examples_of(pictures, classification.preprocess)
         yield Classification(efficientnet.load(options.efficientnet), inputs, labels, examples)
     if options.coco and options.yolo:
         network = darknet.load_yolov3_tiny(options.yolo)
         (annotations,) = options.coco.glob("*.json")
         size = network.size[0]
         dataset = detection.read_coco(annotations, pictures, size, options.pictures)
-        examples = prepared(options.imagenet, lambda each: detection.letterbox(each, size))
+        examples = examples_of(options.imagenet, lambda each: detection.letterbox(each, size))
         yield Detection(network, dataset, examples)
 
 
-def prepared(folder: Path | None, function: Callable) -> np.ndarray | None:
+def examples_of(folder: Path | None, prepare: Callable) -> np.ndarray | None:
     """The first pictures of a folder as a network takes them; None without a folder."""
     if folder is None:
         return None
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
-    found = []
-    for path in paths[:EXAMPLES]:
-        with Image.open(path) as picture:
-            found.append(function(picture))
-    return np.stack(found)
+    return prepared(paths[:EXAMPLES], prepare)
 
 
 # -- measuring -------------------------------------------------------------------------------
@@ -232,7 +227,9 @@ def report(data: dict) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in where["versions"].items())
     lines = [f"{where['date']}, {processor}, {cores} cores; {versions}.", ""]
     for place in [row for row in rows if row["coder"] == "none"]:
-        lines += section(place, [row for row in rows if same_place(row, place)])
+        here = [row for row in rows if same_place(row, place)]
+        if len(here) > 1:
+            lines += section(place, here)
     return "\n".join([*lines, bar(rows)])
 
 

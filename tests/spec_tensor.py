@@ -534,34 +534,6 @@ def elements(q, entry, rows, columns, basis=None):
     return np.where(found < bound, low, np.minimum(found, high))
 
 
-# -- 9. a basis -------------------------------------------------------------------------------
-
-
-def digest(means, rows):
-    raw = struct.pack(f"<{len(means)}f", *means)
-    raw += b"".join(struct.pack(f"<{len(row)}h", *row) for row in rows)
-    return hashlib.sha256(raw).digest()[:8]
-
-
-def channels(table, rows):
-    """Planes of components, as lists of rows of integers, to planes of channels."""
-    C, found = len(rows), []
-    for first in range(0, len(table), C):
-        item = table[first : first + C]
-        for row in rows:
-            plane = [
-                [
-                    clamp((sum(m * item[k][y][x] for k, m in enumerate(row)) + 2**13) >> 14, -T, T)
-                    for x in range(len(item[0][0]))
-                ]
-                for y in range(len(item[0]))
-            ]
-            found.append(plane)
-    return found
-
-
-T = 2**22
-
 # -- 8. coefficients --------------------------------------------------------------------------
 
 MEANS = {"constant": 14107, "lower": 16, "near": 0, "lately": 45, "common": -41, "mean": -28}
@@ -704,3 +676,29 @@ class Coefficients:
             self.met[table][context] += 32
             self.ones[table][context] += 32 * flag
         return value
+
+
+# -- 9. a basis -------------------------------------------------------------------------------
+
+
+def digest(means, rows):
+    raw = struct.pack(f"<{len(means)}f", *means)
+    raw += b"".join(struct.pack(f"<{len(row)}h", *row) for row in rows)
+    return hashlib.sha256(raw).digest()[:8]
+
+
+def channels(table, rows):
+    """Planes of components, as lists of rows of integers, to planes of channels."""
+    C, T, found = len(rows), 2**22, []
+    for first in range(0, len(table), C):
+        item = table[first : first + C]
+        for row in rows:
+            plane = [
+                [
+                    clamp((sum(m * item[k][y][x] for k, m in enumerate(row)) + 2**13) >> 14, -T, T)
+                    for x in range(len(item[0][0]))
+                ]
+                for y in range(len(item[0]))
+            ]
+            found.append(plane)
+    return found

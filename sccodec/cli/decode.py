@@ -107,12 +107,8 @@ def command(
         options = {"limits": limits, "allow_partial": allow_partial}
         return _decode_tensors(job, kind, layers, tensors, options, force, bases)
 
-    bases = None
-    if calibration is not None:
-        from sccodec.codecs.calibration import Calibration
-
-        bases = Calibration.read(calibration)
     if tensors or kind in TENSORS or (kind is None and tensor_options.is_tensor(output or "")):
+        bases = tensor_options.calibration(calibration)
         targets = names.outputs(inputs, output, f".{kind or 'npz'}", keep_tree)
         return batch.first(
             batch.run(

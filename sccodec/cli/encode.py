@@ -172,13 +172,11 @@ def _encode_tensors(
     **how,
 ):
     from sccodec.codecs import tensor
-    from sccodec.codecs.calibration import Calibration
 
     tensor_options.refuse_for_tensors(
         quality=quality, step=step, roi=roi, roi_only=roi_only, effort=effort
     )
-    if calibration is not None:
-        how["calibration"] = Calibration.read(calibration)
+    how["calibration"] = tensor_options.calibration(calibration)
     if tile is not None:
         how["tile"] = tile
     settings = tensor.Settings(limits=border.limits(size_limit), **how)

@@ -124,6 +124,15 @@ def read(name: str) -> list:
     return tensor.read(name)
 
 
+def calibration(name: str | None):
+    """The calibration of a file, if there is one."""
+    if name is None:
+        return None
+    from sccodec.codecs.calibration import Calibration
+
+    return Calibration.read(name)
+
+
 def named(tensors: list, source: str) -> list:
     """The same, the tensor of a .npy file with the name of the file."""
     import os

@@ -182,7 +182,8 @@ def _work(tensor: Tensor, settings: Settings, added: list[Tensor]) -> Work:
     if calibration is not None and calibration.designs:
         return Work(tensor, grid, calibration.design(tensor, grid))
     design = design_for(tensor, designs.gather(tensor, settings), settings, added)
-    return Work(tensor, replace(grid, whole=design.based), design)
+    whole = design.transform is not None and bool(design.transform.basis)
+    return Work(tensor, replace(grid, whole=whole), design)
 
 
 def design_for(
@@ -257,7 +258,8 @@ def _transformed(aim: Aim, basis: Basis | None, error: float | None = None) -> C
     entry = Work(tensor, grid, transforms.design(grid, stats, basis)).entry(settings.coder)
     described = len(tensors.pack([entry])) - 2
     size = wanted * elements / 8 - described
-    found = transforms.search(tensor, grid, stats, settings, size, error, basis)
+    source = Coefficients(tensor, grid, settings, basis)
+    found = transforms.search(source, stats, size, error)
     return Candidate(found.design, found.error, 8 * (found.bytes + described) / elements)
 
 

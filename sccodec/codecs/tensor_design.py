@@ -76,11 +76,6 @@ class Design:
     filters: tuple[LevelFilter | None, ...] = ()  # for each layer, if any has one
     transform: Transform | None = None  # then coefficients are coded, and nothing else counts
 
-    @property
-    def based(self) -> bool:
-        """Whether components in a basis are coded, and not channels."""
-        return self.transform is not None and bool(self.transform.basis)
-
     def factors(self) -> np.ndarray | None:
         """(C,) float64, by which each channel's levels are multiplied."""
         return scale_of(np.frombuffer(self.scales, np.uint8)) if self.scales else None

@@ -139,18 +139,11 @@ def _design(grid: Grid, transform: Transform) -> Design:
 
 
 def search(
-    tensor: Tensor,
-    grid: Grid,
-    stats: Statistics,
-    settings: Settings,
-    size: float,
-    error: float | None = None,
-    basis: Basis | None = None,
+    source: Coefficients, stats: Statistics, size: float, error: float | None = None
 ) -> Found:
     """The transform whose payloads come nearest to `size` bytes; for max_bytes none that has
     more, if one has less. error: the mean squared error of another coder at this size."""
-    source, start = Coefficients(tensor, grid, settings, basis), design(grid, stats, basis)
-    within = settings.max_bytes is not None
+    start, within = design(source.grid, stats, source.basis), source.settings.max_bytes is not None
     aim = size * (1 - CLOSE if within else 1)
     step = math.sqrt(PER_ERROR * error) if error else start.transform.step
     fine, coarse = None, None  # the nearest on both sides

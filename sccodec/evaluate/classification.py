@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from sccodec.evaluate.split import prepared
+
 MEAN, DEVIATION = 127.0, 128.0  # what the EfficientNet-Lite networks were trained with
 MARGIN = 32  # of 256 pixels, half of them on each side, are cropped away
 
@@ -29,11 +31,8 @@ def read_folder(folder: str | os.PathLike, most: int | None = None) -> tuple[np.
     """A folder with labels.json, {name: class index} -> inputs (N, 3, 224, 224), labels (N,)."""
     labels = json.loads((Path(folder) / "labels.json").read_text())
     names = sorted(labels)[:most]
-    pictures = []
-    for name in names:
-        with Image.open(Path(folder) / name) as picture:
-            pictures.append(preprocess(picture))
-    return np.stack(pictures), np.array([labels[name] for name in names])
+    pictures = prepared((Path(folder) / name for name in names), preprocess)
+    return pictures, np.array([labels[name] for name in names])
 
 
 def top1(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import numpy as np
+from PIL import Image
 
 
 class SplitNetwork(Protocol):
@@ -31,6 +33,17 @@ def in_batches(
     """`head` or `tail` of a network over (N, ...), at most `size` of them at once."""
     parts = [function(arrays[i : i + size], split) for i in range(0, len(arrays), size)]
     return np.concatenate(parts)
+
+
+def prepared(
+    paths: Iterable[str | os.PathLike], prepare: Callable[[Image.Image], np.ndarray]
+) -> np.ndarray:
+    """Picture files as inputs of a network, (N, ...)."""
+    found = []
+    for path in paths:
+        with Image.open(path) as picture:
+            found.append(prepare(picture))
+    return np.stack(found)
 
 
 def relative_error(decoded: np.ndarray, original: np.ndarray) -> float:
