@@ -90,7 +90,7 @@ def run(
     if not tasks:
         border.say("sccodec: no files in the list, nothing to do")
     workers = max(1, min(jobs, len(tasks)))
-    threads = tile_threads(jobs) // workers
+    threads = (jobs or min(cores(), MOST_THREADS)) // workers
     todo = [Job(s, tuple(t), threads, workers == 1) for s, *t in tasks]
 
     def attempt(job: Job) -> tuple[Job, Done]:
@@ -113,11 +113,6 @@ def run(
     if failed and len(codes) > 1:
         border.say(f"sccodec: {failed} of {len(codes)} failed")
     return codes
-
-
-def tile_threads(jobs: int) -> int:
-    """Threads of one file that has the machine for itself; each holds a window in memory."""
-    return jobs or min(cores(), MOST_THREADS)
 
 
 def first(codes: list[int]) -> int:

@@ -114,7 +114,7 @@ def command(
             batch.run(
                 list(zip(inputs.names, targets, strict=True)),
                 tensor_work,
-                jobs=jobs,
+                jobs=jobs or 1,
                 as_json=as_json,
                 force=force,
                 skip_existing=skip_existing,

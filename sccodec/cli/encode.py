@@ -181,7 +181,7 @@ def _encode_tensors(
         how["tile"] = tile
     settings = tensor.Settings(limits=border.limits(size_limit), **how)
     if append:
-        return _append(inputs, output, replace(settings, jobs=batch.tile_threads(jobs)), as_json)
+        return _append(inputs, output, replace(settings, jobs=jobs or 1), as_json)
 
     def work(job: batch.Job) -> batch.Done:
         found = tensor_options.read(job.source)
@@ -193,7 +193,9 @@ def _encode_tensors(
 
     tasks = list(zip(inputs.names, names.outputs(inputs, output, ".scc", keep_tree), strict=True))
     return batch.first(
-        batch.run(tasks, work, jobs=jobs, as_json=as_json, force=force, skip_existing=skip_existing)
+        batch.run(
+            tasks, work, jobs=jobs or 1, as_json=as_json, force=force, skip_existing=skip_existing
+        )
     )
 
 

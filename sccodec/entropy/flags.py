@@ -20,8 +20,6 @@ CODES = 128  # probabilities that a context may have
 EVEN = 64  # the code of one half
 UNIT = 1 << 12
 WIDTHS = 15, 9  # flags of the chains that say how many bits a long number has beyond its first
-_POSITION = 25  # bits for a flag's place in a round
-MOST = 1 << _POSITION
 
 _distance = np.minimum(np.arange(CODES), CODES - np.arange(CODES))
 _rarer = np.maximum(_distance**2 // 2, 1)
@@ -79,24 +77,21 @@ def _chain_table(codes: bytes, plain: bool):
     return coder.table(counts_of_chain(codes), plain)
 
 
-def _sorted(context: np.ndarray, flags: np.ndarray | None) -> np.ndarray:
-    """Keys (n,) uint32 in order of context and then place: place * 2 + flag in the low bits.
+def _grouped(context: np.ndarray, contexts: int) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) places in order of context (n,) uint8 and then place; (contexts,) how many of each.
 
-    Sorting such keys takes a third of the time of a stable argsort.
+    With keys of 8 bits NumPy's stable sort is a radix sort: its time depends on nothing but n.
     """
-    keys = np.arange(0, 2 * len(context), 2, dtype=np.uint32)
-    keys |= context.astype(np.uint32) << np.uint32(_POSITION + 1)
-    if flags is not None:
-        keys |= flags
-    keys.sort()
-    return keys
+    order = np.argsort(context, kind="stable")
+    starts = np.searchsorted(context[order], np.arange(contexts + 1, dtype=np.uint16))
+    return order, np.diff(starts)
 
 
-def _counted(keys: np.ndarray, contexts: int) -> np.ndarray:
-    """(contexts,) how many of the sorted keys each context has."""
-    starts = np.arange(contexts + 1, dtype=np.uint64) << np.uint64(_POSITION + 1)
-    starts = np.minimum(starts, 2**32 - 1).astype(np.uint32)
-    return np.diff(np.searchsorted(keys, starts))
+def _back(found: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """(n,) uint8: what was found in the order of contexts, in the order of places."""
+    result = np.empty(len(order), np.uint8)
+    result[order] = found
+    return result
 
 
 def _runs(count: np.ndarray) -> list[tuple[int, int, int, int]]:
@@ -115,9 +110,8 @@ class Arranged:
 
     def __init__(self, context: np.ndarray, flags: np.ndarray, contexts: int):
         """context (n,) uint8 below `contexts`, flags (n,) uint8, 0 or 1."""
-        keys = _sorted(context, flags)
-        self.count = _counted(keys, contexts)
-        self.bits = keys.astype(np.uint8) & 1
+        order, self.count = _grouped(context, contexts)
+        self.bits = flags[order]
 
     @property
     def ones(self) -> np.ndarray:
@@ -260,16 +254,11 @@ class Reader:
 
     def flags(self, context: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """(n,) uint8 flags, 0 or 1, of these contexts."""
-        keys = _sorted(context, None)
-        count = _counted(keys, len(codes))
+        order, count = _grouped(context, len(codes))
         found = np.empty(len(context), np.uint8)
         for which, begin, number, _ in _runs(count):
             self._run(int(codes[which]), found[begin : begin + number])
-        keys &= np.uint32(2 * MOST - 1)
-        keys >>= np.uint32(1)
-        result = np.empty(len(context), np.uint8)
-        result[keys.astype(np.intp)] = found
-        return result
+        return _back(found, order)
 
     def chains(self, context: np.ndarray, length, codes: np.ndarray) -> np.ndarray:
         """(n,) uint8: how many flags are set in chains of these contexts and lengths.
@@ -281,9 +270,7 @@ class Reader:
         for which, long, begin, number in runs:
             table = _chain_table(codes[which, :long].tobytes(), self.plain)
             found[begin : begin + number] = self._ans.decode(table, number)
-        result = np.empty(len(context), np.uint8)
-        result[order] = found
-        return result
+        return _back(found, order)
 
     def raw(self, count: int) -> np.ndarray:
         """(count,) uint8 bits."""

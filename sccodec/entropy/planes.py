@@ -147,7 +147,7 @@ class Walk:
             if name in ("beside", "corner"):
                 known[name] = self.seen.sums(round_, planes, name == "corner")
             elif name == "like":
-                known[name] = self.seen.view(round_)[:, :, self.plan.like[planes]]
+                known[name] = np.take(self.seen.view(round_), self.plan.like[planes], axis=2)
             elif name == "self":
                 known[name] = self.seen.view(round_)[:, :, planes]
         means = self.means[planes]
@@ -204,7 +204,7 @@ class Walk:
         if not most:
             return rest
         rest[live] = io.flags(context[live] >> coarse, live)
-        live = np.flatnonzero(rest)
+        live = np.flatnonzero(rest != 0)  # of booleans it takes a quarter of the time
         length = np.uint8(most - 1)
         if not same:
             live = live[top[live] > 1]
@@ -268,10 +268,12 @@ class _Known:
     """Gives a walk the flags of levels that are known, and keeps them for the payload."""
 
     def __init__(self, walk: Walk, offsets: list[np.ndarray], rests: list[np.ndarray]):
-        self.plan, self._contexts = walk.plan, walk.contexts
+        self.plan, self._split = walk.plan, walk.contexts.split
         self._offsets, self._rests = offsets, rests
         self._parts: list[tuple] = []  # what puts it into a writer, and what it is given
-        self._ones, self._count = np.zeros((2, walk.contexts.count), np.int64)
+        # Of each context the flags that are set, and all; and views of them by kind.
+        self._sums = np.zeros((2, walk.contexts.count), np.int64)
+        self._kinds = [self._split(sums) for sums in self._sums]
 
     def begin(self, round_: int, planes: slice) -> None:
         self._offset = self._offsets[round_][:, :, planes].ravel()
@@ -295,7 +297,7 @@ class _Known:
     def flags(self, context: np.ndarray, live, *, sides: bool = False) -> np.ndarray:
         wanted = (self._offset[live] < 0 if sides else self._rest[live] > 0).view(np.uint8)
         which = SIDE if sides else FIRST
-        ones, count = self._met(which)
+        ones, count = (kinds[which] for kinds in self._kinds)
         arranged = Arranged(context, wanted, len(ones))
         self._parts.append((Writer.flags, arranged, which))
         ones += arranged.ones
@@ -306,15 +308,11 @@ class _Known:
         wanted = np.minimum(self._rest[live] - 1, length).astype(np.uint8)
         chains = Chains(context, length, wanted)
         self._parts.append((Writer.chains, chains, LATER))
-        ones, count = self._met(LATER)
+        ones, count = (kinds[LATER] for kinds in self._kinds)
         found, of = chains.met(*ones.shape)
         ones += found
         count += of
         return wanted
-
-    def _met(self, which: int) -> list[np.ndarray]:
-        """The sums that flags of a kind are added to: those that are set, and all."""
-        return [self._contexts.split(sums)[which] for sums in (self._ones, self._count)]
 
     def long(self, live: np.ndarray) -> np.ndarray:
         values = self._rest[live].astype(np.int32) - (ESCAPE - 1)
@@ -327,14 +325,15 @@ class _Known:
         return values
 
     def write(self, writer: Writer) -> None:
+        codes = self._split(self.plan.codes)
         for put, what, *more in self._parts:
             if isinstance(what, Arranged | Chains):
-                more = [self._contexts.split(self.plan.codes)[more[0]]]
+                more = [codes[more[0]]]
             put(writer, what, *more)
 
     def settle(self) -> None:
         """Chooses the probabilities, now that all flags are known."""
-        self.plan.codes = nearest_code(self._ones, self._count)
+        self.plan.codes = nearest_code(*self._sums)
 
 
 def encode(

@@ -81,7 +81,8 @@ class Contexts:
 
     def split(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Views (first,), (later, chain) and (sides,) of one value for each context."""
-        first, later, sides = np.split(values, [self.first, self.count - self.sides])
+        cut = self.count - self.sides
+        first, later, sides = values[: self.first], values[self.first : cut], values[cut:]
         return first, later.reshape(self.chain, self.later).T, sides
 
 
@@ -262,10 +263,9 @@ def fit(
     means (p,) and known, arrays (h, w, p), are what the weights multiply.
     """
     at = spread(target.size, FITTED)
-    place = np.unravel_index(at, target.shape)
-    wanted = LEVEL * np.minimum(target[place] >> shift, SEEN).astype(np.float64)
-    columns = {"constant": np.ones(len(at)), "mean": means[place[2]] / 64}
-    columns |= {name: values[place].astype(np.float64) for name, values in known.items()}
+    wanted = LEVEL * np.minimum(target.ravel()[at] >> shift, SEEN).astype(np.float64)
+    columns = {"constant": np.ones(len(at)), "mean": means[at % len(means)] / 64}
+    columns |= {name: values.ravel()[at].astype(np.float64) for name, values in known.items()}
     rows = np.stack([column * WEIGHTS[name][1] for name, column in columns.items()], 1)
     square = rows.T @ rows
     square += np.diag(1e-4 * square.diagonal() + 1e-6)  # columns may depend on each other

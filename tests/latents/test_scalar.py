@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from sccodec.errors import BadRequest
 from sccodec.latents.activation import Activation
 from sccodec.latents.scalar import (
+    FEW,
+    PIECE,
     Quantiser,
     Sample,
     embedded_uniform,
@@ -24,6 +26,17 @@ def draws(density: Activation, count: int, seed: int = 0) -> np.ndarray:
     sides = np.where(right, random.exponential(1 / a, count), -random.exponential(1 / b, count))
     x = density.mode + sides
     return np.where(x < 0, density.slope * x, x)
+
+
+@pytest.mark.parametrize("count", [FEW, FEW + 1])
+def test_many_values_have_the_indexes_of_a_binary_search(count):
+    quantiser = Quantiser.uniform(-1, 1, count)
+    values = np.random.default_rng(2).normal(size=(3, PIECE)).astype(np.float32)
+    values[1, :count] = quantiser.levels  # and on thresholds
+    values[2, : count - 1] = quantiser.thresholds
+    expected = np.searchsorted(quantiser.thresholds.astype(np.float32), values)
+    np.testing.assert_array_equal(quantiser.index(values), expected)
+    np.testing.assert_array_equal(quantiser.index(values.T), expected.T)
 
 
 def test_uniform_levels_lie_on_the_limits():
