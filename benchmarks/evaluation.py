@@ -30,7 +30,17 @@ CODECS = ["scc", "scc:base", "jpeg", "webp", "jpeg2000", "htj2k", "avif", "jxl",
 RATES = [0.15, 0.25, 0.5, 0.75, 1.0, 1.5]
 LAYER_RATES = [0.5, 1.0]
 SIZES = [0.1, 0.4, 1.5]
-PUBLISHED = ["VTM", "BPG", "JPEG", "bmshj2018-hyperprior", "mbt2018-mean", "cheng2020-anchor"]
+PUBLISHED = [
+    "VTM",
+    "AV1",
+    "BPG",
+    "JPEG2000",
+    "JPEG",
+    "bmshj2018-hyperprior",
+    "mbt2018-mean",
+    "mbt2018-mean-vbr",
+    "cheng2020-anchor",
+]
 ANCHORS = ("jpeg", "webp", "avif", "scc")
 JOBS = threads.cores()
 

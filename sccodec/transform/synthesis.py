@@ -99,7 +99,7 @@ def synthesise(
         )
         shown = highest[y.begin : y.end, x.begin : x.end]
         pixels = None
-        for n in np.unique(shown).tolist():
+        for n in np.flatnonzero(np.bincount(shown.ravel())).tolist():
             found = heads[n](
                 np.ascontiguousarray(latents[: first[n + 1]][cut]),
                 np.ascontiguousarray(planes[: n + 1][cut]),
