@@ -30,6 +30,7 @@ from sccodec.train.prior import SMALLEST_LOG2, TABLES_PER_OCTAVE, Prior, Quantis
 LARGEST_LOG2 = 8.0
 REACH = 512  # symbols further out use the escape
 LAPPED = 1  # latents further that a lapped transform sees
+BEYOND = -1.25, 1.0  # octaves of steps past those trained: rate and error go on smoothly there
 BELIEF = 1000  # symbols that a trained table counts as
 OUTWARD = 0.12  # by how much offsets are less, in steps; best on held-out crops
 WORST_COST = 0.005  # share of the bits that rounding to the grid may cost
@@ -147,6 +148,7 @@ def export(
         "hyper_steps": entropy.quantiser.hyper_steps,
     }
     save_weights(folder / "weights.npz", model, quantiser=switches, **trained)
+    low, high = (end + more for end, more in zip(log2_step, BEYOND, strict=True))
     bricks = shape.analysis16 + math.ceil(shape.analysis8 / 2)
     about = {
         "format": FORMAT,
@@ -183,7 +185,7 @@ def export(
             "graph": "analysis.onnx",
             "halo": LAPPED + 2 + max(bricks, shape.base_bricks),
         },
-        "steps": [max(0, round(256 + 32 * v)) for v in (log2_step[0] - 0.5, log2_step[1] + 0.3)],
+        "steps": [max(0, round(256 + 32 * v)) for v in (low, high)],
         "tables": {"per_octave": TABLES_PER_OCTAVE, "smallest": int(SMALLEST_LOG2)},
         "trained": trained,
     }

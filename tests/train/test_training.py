@@ -99,6 +99,9 @@ def test_a_run_is_validated_resumed_exported_and_codes_pictures(folder, tmp_path
     rows = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
     assert [row["step"] for row in rows] == [2.0, 8.0]
     assert all(abs(row["cost"]) < 0.02 for row in rows)  # few bits, so a bit weighs much
+    low, high = loop.read_recipe(folder / "tiny.toml").log2_step
+    steps = json.loads((models / "life-1" / "model.json").read_text())["steps"]
+    assert steps == [round(256 + 32 * low - 40), round(256 + 32 * high + 32)]
     monkeypatch.setenv("SCCODEC_MODELS", str(models))
     picture, coded = tmp_path / "picture.png", tmp_path / "picture.scc"
     Image.fromarray(scene(7)).save(picture)
