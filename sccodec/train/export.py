@@ -87,7 +87,7 @@ def worth(rounds: int) -> list[float]:
     there is: best on held-out crops, where more for some rounds or channels than for others
     gained nothing.
     """
-    return rounds * [round(4.3 * 0.18 / (3 * GAIN**2), 2)]
+    return rounds * [round(6.0 * 0.18 / (3 * GAIN**2), 2)]
 
 
 def to_counts(mass: np.ndarray) -> np.ndarray:
