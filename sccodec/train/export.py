@@ -83,7 +83,7 @@ def worth(rounds: int) -> list[float]:
     """What a squared error of one step is worth in bits, for each round of a layer's latents.
 
     By the loss it is lambda * step^2 * (pixels' error over latents') = 0.18 / (3 * GAIN^2).
-    Somewhat more, since later symbols are predicted from earlier ones and the finish sharpens what
+    Six times that, since later symbols are predicted from earlier ones and the finish sharpens what
     there is: best on held-out crops, where more for some rounds or channels than for others
     gained nothing.
     """
