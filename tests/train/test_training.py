@@ -176,9 +176,9 @@ def test_the_linear_path_alone_is_near_orthonormal(folder, tmp_path):
     model = PictureModel(shape).eval()
     start(model, data.load([folder / "train.tar"], tmp_path, smallest=64))
     x = torch.from_numpy(scene(3, 64)).permute(2, 0, 1)[None].float() - 128
-    fine = torch.full((1, 1, 1, 1), -4.0)
+    fine = torch.full((1, 1, 1, 1), -6.0)
     coded = model(x, fine, fine)
-    assert (coded.full - x).abs().max() < 1.0
+    assert (coded.full - x).abs().max() < 0.5  # rounding errors have a deviation of 0.05
     assert (coded.base - x).square().mean() > 10 * (coded.full - x).square().mean()
 
 
