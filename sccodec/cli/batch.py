@@ -25,7 +25,8 @@ class Job:
 
     source: str
     targets: tuple[str, ...] = ()
-    threads: int = 1
+    threads: int = 1  # for the tiles of a picture
+    tensor_threads: int = 1  # for tensors, whose steps are too short for threads to gain
     alone: bool = True
     notes: list[str] = field(default_factory=list)
 
@@ -90,8 +91,8 @@ def run(
     if not tasks:
         border.say("sccodec: no files in the list, nothing to do")
     workers = max(1, min(jobs, len(tasks)))
-    threads = (jobs or min(cores(), MOST_THREADS)) // workers
-    todo = [Job(s, tuple(t), threads, workers == 1) for s, *t in tasks]
+    threads = [(jobs or most) // workers for most in (min(cores(), MOST_THREADS), 1)]
+    todo = [Job(s, tuple(t), *threads, workers == 1) for s, *t in tasks]
 
     def attempt(job: Job) -> tuple[Job, Done]:
         try:

@@ -114,7 +114,7 @@ def command(
             batch.run(
                 list(zip(inputs.names, targets, strict=True)),
                 tensor_work,
-                jobs=jobs or 1,
+                jobs=jobs,
                 as_json=as_json,
                 force=force,
                 skip_existing=skip_existing,
@@ -202,7 +202,7 @@ def _decode_tensors(job: batch.Job, kind, layers, wanted, options, force, bases)
             names=wanted or None,
             allow_partial=options["allow_partial"],
             calibration=bases,
-            jobs=job.threads,
+            jobs=job.tensor_threads,
             progress=job.progress,
         )
     with border.open_output(job.target, force) as out:

@@ -185,7 +185,7 @@ def _encode_tensors(
 
     def work(job: batch.Job) -> batch.Done:
         found = tensor_options.read(job.source)
-        data = tensor.encode(found, replace(settings, jobs=job.threads), job.progress)
+        data = tensor.encode(found, replace(settings, jobs=job.tensor_threads), job.progress)
         with border.open_output(job.target, force) as out:
             out.write(data)
         elements = sum(one.values.size for one in found)
@@ -193,9 +193,7 @@ def _encode_tensors(
 
     tasks = list(zip(inputs.names, names.outputs(inputs, output, ".scc", keep_tree), strict=True))
     return batch.first(
-        batch.run(
-            tasks, work, jobs=jobs or 1, as_json=as_json, force=force, skip_existing=skip_existing
-        )
+        batch.run(tasks, work, jobs=jobs, as_json=as_json, force=force, skip_existing=skip_existing)
     )
 
 

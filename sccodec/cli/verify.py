@@ -26,7 +26,9 @@ def command(inputs, jobs, as_json):
     def work(job: batch.Job) -> batch.Done:
         try:
             with border.open_input(job.source, job.note, allow_partial=True) as reader:
-                result = verify.verify(reader, jobs=job.threads, progress=job.progress)
+                tensors = reader.header.modality == 2
+                threads = job.tensor_threads if tensors else job.threads
+                result = verify.verify(reader, jobs=threads, progress=job.progress)
         except CodecError as error:
             result = verify.of_error(error)
         for message in result.messages:

@@ -145,12 +145,12 @@ class Chains:
 def _by_length(context: np.ndarray, length) -> tuple[np.ndarray, list[tuple[int, int, int, int]]]:
     """The order (n,) of chains, and their runs: (context, length, first, chains)."""
     key = context << np.uint8(4) | np.asarray(length, np.uint8)
-    count = np.bincount(key, minlength=1)
+    order, count = _grouped(key, 256)
     met = np.flatnonzero(count)
     begin = np.cumsum(count[met]) - count[met]
     columns = (met >> 4, met & 15, begin, count[met])
     runs = zip(*(column.tolist() for column in columns), strict=True)
-    return np.argsort(key, kind="stable"), list(runs)
+    return order, list(runs)
 
 
 def width_of(values: np.ndarray) -> np.ndarray:

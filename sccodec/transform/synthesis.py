@@ -99,6 +99,7 @@ def synthesise(
         )
         shown = highest[y.begin : y.end, x.begin : x.end]
         pixels = None
+        # np.unique would load NumPy's masked arrays, at every start of a process.
         for n in np.flatnonzero(np.bincount(shown.ravel())).tolist():
             found = heads[n](
                 np.ascontiguousarray(latents[: first[n + 1]][cut]),
