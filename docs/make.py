@@ -29,6 +29,7 @@ WIDTH = 92
 ROOMS = {
     "errors.py": "",
     "threads.py": "",
+    "extras.py": "",
     "media": "image picture reading modes deep metadata writing",
     "transform": "graphs",
     "latents": "prior quantize rate",
@@ -36,6 +37,7 @@ ROOMS = {
     "container": "layout record rules writer reader extract describe",
     "profiles": "registry",
     "codecs": "image tiles canvas",
+    "refine": "search prior graphs",
     "api.py": "",
     "evaluate": "adapters pictures quality curves journal machine rate match layers speed once "
     "comparison plots page report speed_report "

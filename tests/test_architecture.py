@@ -30,6 +30,7 @@ class Room(NamedTuple):
 
 ROOMS = {
     "errors": Room(0, light=True),
+    "extras": Room(1, light=True),
     "threads": Room(0, light=True),
     "container": Room(1, light=True),
     "media": Room(1, "numpy", "PIL imageio"),
@@ -37,12 +38,13 @@ ROOMS = {
     "transform": Room(2, "numpy", "onnxruntime"),
     "latents": Room(3, "numpy"),
     "profiles": Room(4, "numpy"),
-    "codecs": Room(5, "numpy"),
-    "api": Room(6, "", "numpy PIL", light=True),
-    "evaluate": Room(7, "numpy PIL", "scipy imagecodecs av ssimulacra2 torch pycocotools"),
-    "plugins": Room(7, "numpy PIL imageio"),
-    "train": Room(8, "numpy PIL torch onnx"),
-    "cli": Room(9, "click", "numpy torch onnx", light=True),
+    "refine": Room(5, "numpy torch onnx"),
+    "codecs": Room(6, "numpy"),
+    "api": Room(7, "", "numpy PIL", light=True),
+    "evaluate": Room(8, "numpy PIL", "scipy imagecodecs av ssimulacra2 torch pycocotools"),
+    "plugins": Room(8, "numpy PIL imageio"),
+    "train": Room(9, "numpy PIL torch onnx"),
+    "cli": Room(10, "click", "numpy torch", light=True),
 }
 HEAVY = (
     *("numpy", "onnxruntime", "torch", "onnx", "constriction", "PIL", "imageio"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from sccodec.cli import border
-from sccodec.cli.eval import need, numbers, output_option, progress, words
+from sccodec.cli.eval import numbers, output_option, progress, words
+from sccodec.extras import need
 
 
 def _threads(_context, _option, value: str) -> list[int]:
@@ -49,7 +50,7 @@ def command(output, codecs, sizes, threads, picture, repeat, no_process):
     Warm, per stage and as whole processes, beside other codecs in the same run. Writes
     bench.json and bench.html. Needs the [eval] extra.
     """
-    need("scipy")
+    need("this", "eval", "scipy")
     from pathlib import Path
 
     from sccodec.evaluate import machine, speed, speed_report

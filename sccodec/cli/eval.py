@@ -5,21 +5,7 @@ from __future__ import annotations
 import click
 
 from sccodec.cli import border
-from sccodec.errors import BadRequest
-
-
-def need(*modules: str) -> None:
-    """Raises BadRequest with the cure if a part of the [eval] extra that all of it needs lacks."""
-    import importlib
-
-    for module in modules:
-        try:
-            importlib.import_module(module)
-        except ImportError:
-            raise BadRequest(
-                f"this needs {module}, which is not installed",
-                hint="pip install 'sccodec[eval]'",
-            ) from None
+from sccodec.extras import need
 
 
 def numbers(_context, _option, value: str) -> list[float]:
@@ -102,7 +88,7 @@ def rd(images, output, codecs, rates, published, wanted, anchors, no_time, show,
     Writes points.csv, report.json, an SVG for each measure and report.html, which needs no
     network. Stopped, it goes on where it was when called again.
     """
-    need("scipy")
+    need("this", "eval", "scipy")
     from pathlib import Path
 
     from sccodec.evaluate import comparison
@@ -149,7 +135,7 @@ def layers(images, output, rates, profile, tile, against, jobs):
     Prints means over the pictures and writes layers.json. Against scc: the file of the same
     model, whole, whose picture is as good as the layer's.
     """
-    need("scipy")
+    need("this", "eval", "scipy")
     from pathlib import Path
 
     from sccodec.evaluate import layers

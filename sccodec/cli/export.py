@@ -7,8 +7,8 @@ import json
 import click
 
 from sccodec.cli import border
-from sccodec.cli.train import need_torch
 from sccodec.errors import CodecError
+from sccodec.extras import need
 
 COUNTED = 600  # training pictures
 
@@ -31,7 +31,7 @@ def command(checkpoint, output, name, recipe, data, cache, note):
     pictures and fails above 0.5 % of the bits. Then counts the tables on training pictures.
     Needs the [train] extra.
     """
-    need_torch()
+    need("export", "train", "onnx", "torch")
     from pathlib import Path
 
     from sccodec.train import data as pictures

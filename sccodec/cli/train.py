@@ -5,19 +5,7 @@ from __future__ import annotations
 import click
 
 from sccodec.cli import border
-from sccodec.errors import BadRequest
-
-
-def need_torch() -> None:
-    """Raises BadRequest with the cure if the [train] extra is not installed."""
-    try:
-        import onnx  # noqa: F401
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise BadRequest(
-            f"training needs {error.name}, which is not installed",
-            hint="pip install 'sccodec[train]'",
-        ) from None
+from sccodec.extras import need
 
 
 @click.command("train")
@@ -43,7 +31,7 @@ def command(recipe, data, output, cache, init, max_minutes, max_steps, batch, de
     RECIPE is a name that ships with sccodec, or a .toml file. Needs the [train] extra.
     Validation figures go to stderr and to log.jsonl.
     """
-    need_torch()
+    need("training", "train", "onnx", "torch")
     from dataclasses import replace
     from pathlib import Path
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -72,6 +73,18 @@ class Latents:
 
         self.each_window(layer, box, like, put, jobs)
         return out
+
+    def squared_error(self, layer: int, box: Box, picture: Picture, jobs: int = 1) -> float:
+        """Sum over the samples of `box`: of `picture` less what is decoded up to `layer`."""
+        errors: list[float] = []
+        pixels = picture.pixels[box.top : box.bottom, box.left : box.right]
+
+        def compare(rows: slice, columns: slice, samples: np.ndarray) -> None:
+            difference = samples.astype(np.float32) - pixels[rows, columns]
+            errors.append(float(np.square(difference).sum(dtype=np.float64)))
+
+        self.each_window(layer, box, picture, compare, jobs)
+        return math.fsum(errors)  # exact, so in any order
 
     def each_window(
         self,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from sccodec.codecs import refining
 from sccodec.codecs.canvas import Latents, canvas
 from sccodec.codecs.finishing import correct
 from sccodec.codecs.payloads import Coded, TileCoder, Unusable, decode_tiles, layer_chain
@@ -89,6 +90,8 @@ def encode(
     """
     model = model or find(DEFAULT)
     limits = settings.limits or environment_limits()
+    effort = settings.effort or DEFAULT_EFFORT
+    refining.check(effort)
     grid = Grid(
         picture.width,
         picture.height,
@@ -104,7 +107,7 @@ def encode(
         settings.jobs,
     )
     offsets, skipped = _interest(settings.interest, grid)
-    coder = TileCoder(model, grid, latents, offsets, skipped, settings.effort or DEFAULT_EFFORT)
+    coder = TileCoder(model, grid, latents, offsets, skipped, effort)
     step, coded = _meet(coder, overhead, settings, picture, progress)
     most = math.inf if settings.max_bytes is None else settings.max_bytes
     while (size := overhead + _payload_bytes(coded)) > most:
@@ -191,22 +194,23 @@ def _meet(
 ) -> tuple[int, Coded]:
     """The step that meets the settings, and everything coded with it.
 
-    What corrections take is known only once they are there, so a wanted size may take a second
-    or third try.
+    What corrections and refined latents take is known only once they are there, so a wanted
+    size may take a second or third try.
     """
     step = _choose_step(coder, overhead, settings, picture)
     coded = _code(coder, step, picture, settings.jobs, progress)
     if not (settings.rate or settings.max_bytes):
         return step, coded
     tried = {step: coded}
-    fronts = _fronts(coder, coded)
+    surplus = _surplus(coder, step, coded, settings.jobs)
     while len(tried) < TRIES:
-        again = _choose_step(coder, overhead + fronts, settings, picture)
+        again = _choose_step(coder, overhead + surplus, settings, picture)
         if again in tried:
             break
         step = again
         tried[step] = _code(coder, step, picture, settings.jobs, progress)
-        fronts = (fronts + _fronts(coder, tried[step])) // 2  # halved, so as not to swing
+        # Halved, so as not to swing.
+        surplus = (surplus + _surplus(coder, step, tried[step], settings.jobs)) // 2
     if settings.rate:
         step = _nearest(coder, overhead, settings, picture, tried)
     return step, tried[step]
@@ -216,14 +220,16 @@ def _nearest(coder, overhead: int, settings: Settings, picture: Picture, tried) 
     """The step among those tried that comes nearest to the rate; BadRequest if that is far."""
     pixels, (low, high) = picture.width * picture.height, coder.range
 
-    def rate(step: int, coded: Coded) -> float:
-        size = overhead + _fronts(coder, coded) + coder.bits(step, settings.jobs) / 8
-        return 8 * size / pixels
+    def rate(size: float) -> float:
+        return 8 * (overhead + size) / pixels
 
-    rates = {step: rate(step, coded) for step, coded in tried.items()}
+    def without(step: int) -> float:
+        return rate(coder.bits(step, settings.jobs) / 8)
+
+    rates = {step: rate(_payload_bytes(coded)) for step, coded in tried.items()}
     step = min(rates, key=lambda s: abs(rates[s] - settings.rate))
     if step in (low, high) and abs(rates[step] / settings.rate - 1) > 0.02:
-        worst, best = rates.get(high, rate(high, [])), rates.get(low, rate(low, []))
+        worst, best = rates.get(high) or without(high), rates.get(low) or without(low)
         raise BadRequest(
             f"{settings.rate} bits per pixel are out of reach for this picture and model: "
             f"{worst:.3f} to {best:.3f}"
@@ -231,14 +237,9 @@ def _nearest(coder, overhead: int, settings: Settings, picture: Picture, tried) 
     return step
 
 
-def _fronts(coder: TileCoder, coded: Coded) -> int:
-    """Bytes of corrections that `TileCoder.bits` did not count."""
-    return sum(
-        len(part.front) - len(coder.front(n))
-        for parts in coded
-        for n, part in enumerate(parts)
-        if part
-    )
+def _surplus(coder: TileCoder, step: int, coded: Coded, jobs: int) -> int:
+    """Bytes that `TileCoder.bits` did not foresee."""
+    return round(_payload_bytes(coded) - coder.bits(step, jobs) / 8)
 
 
 def _payload_bytes(coded: Coded) -> int:
@@ -247,6 +248,8 @@ def _payload_bytes(coded: Coded) -> int:
 
 def _code(coder: TileCoder, step: int, picture: Picture, jobs: int, progress) -> Coded:
     coded = coder.code(step, jobs, progress)
+    if coder.effort in refining.ITERATIONS:
+        coded = refining.refine(coder, coded, step, picture, jobs)
     return correct(coder, coded, step, picture, jobs) if coder.effort >= CORRECTED else coded
 
 
@@ -285,14 +288,7 @@ def _measure(coder: TileCoder, coded: Coded, step: int, picture: Picture, jobs: 
     peak = 255 if picture.bit_depth == 8 else 65535
     results = []
     for n in range(len(coder.model.layers)):
-        errors: list[float] = []
-
-        def compare(rows: slice, columns: slice, samples: np.ndarray, errors=errors) -> None:
-            difference = samples.astype(np.float32) - picture.pixels[rows, columns]
-            errors.append(float(np.square(difference).sum(dtype=np.float64)))
-
-        latents.each_window(n, whole, picture, compare, jobs)
-        mean = math.fsum(errors) / picture.pixels.size  # exact, so in any order
+        mean = latents.squared_error(n, whole, picture, jobs) / picture.pixels.size
         psnr = 10 * math.log10(peak**2 / mean) if mean else math.inf
         results.append(round(min(100 * psnr, layout.QUALITY_UNKNOWN - 1)))
     return results

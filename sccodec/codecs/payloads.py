@@ -45,7 +45,14 @@ class TileCoder:
         self.model, self.grid, self.effort = model, grid, effort
         self.latents, self.offsets, self.skipped = latents, offsets, skipped
         self.range = tuple(model.about["steps"])
+        self.chosen = effort > 1  # symbols of the least cost; else the nearest
         self._counted: dict[int, float] = {}
+
+    def of(self, latents) -> TileCoder:
+        """A coder of other latents of the same picture, whose nearest symbols are the best."""
+        coder = TileCoder(self.model, self.grid, latents, self.offsets, self.skipped, self.effort)
+        coder.chosen = False
+        return coder
 
     def analysed(self, layer: int, tile: int) -> Analysed:
         name, box = self.model.layers[layer].name, self.grid.latents(tile)
@@ -59,7 +66,7 @@ class TileCoder:
 
     def worth(self, layer: int) -> tuple[float, ...] | None:
         """What errors cost where symbols are chosen for the least cost; None: the nearest are."""
-        return self.model.layers[layer].worth if self.effort > 1 else None
+        return self.model.layers[layer].worth if self.chosen else None
 
     def layers(self, tile: int) -> range:
         """Layers that this tile has: outside a region of interest perhaps only the first."""

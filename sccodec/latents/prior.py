@@ -85,7 +85,7 @@ class Context:
     def __init__(
         self, enter: Pointwise, spread: Depthwise, mix: Pointwise, leave: Pointwise, turns, k: int
     ):
-        self.enter, self.spread, self.mix = enter, spread, mix
+        self.enter, self.spread, self.mix, self.leave = enter, spread, mix, leave
         latents = len(turns)
         self.known, self.coded = [], []
         for place in range(4):

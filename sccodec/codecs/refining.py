@@ -1,0 +1,134 @@
+"""The highest efforts: latents refined by gradients, window by window, before they are coded."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+
+from sccodec.codecs.canvas import Latents, canvas
+from sccodec.codecs.payloads import Coded, TileCoder
+from sccodec.codecs.tiles import Box
+from sccodec.extras import need
+from sccodec.media.image import Picture
+from sccodec.profiles.registry import Model
+from sccodec.transform.graphs import HYPER, LATENT, Span
+
+ITERATIONS = {6: 30, 7: 100, 8: 300, 9: 1000}
+WINDOW = 640 // LATENT  # latents along a side of what is refined at once: it bounds the memory
+AROUND = 64 // LATENT  # latents around it that its pixels are computed with
+COUNTED = 32 // LATENT  # latents around it whose pixels count
+
+
+def check(effort: int) -> None:
+    """Raises BadRequest if this effort needs what is not installed."""
+    if effort in ITERATIONS:
+        need(f"effort {effort}", "train", "torch", "onnx")
+
+
+def refine(coder: TileCoder, coded: Coded, step: int, picture: Picture, jobs: int) -> Coded:
+    """The parts `coded`, those of a tile replaced where refined latents cost less.
+
+    Windows are refined one after the other, each around what those before have come to.
+    """
+    from sccodec.refine.search import threads
+
+    refiner, around = _refiner(coder.model), coder.decoded(coded, step)
+    latents = {name: values.copy() for name, values in coder.latents.items()}
+    names = [layer.name for layer in coder.model.layers]
+    with threads(jobs):
+        for tile in range(len(coder.grid)):
+            if len(coder.layers(tile)) < len(names):
+                continue  # its enhancement is left out
+            for box in _windows(coder.grid.latents(tile)):
+                window = _window(coder, around, tile, box, step, picture)
+                found = refiner(window, ITERATIONS[coder.effort])
+                for n, name in enumerate(names):
+                    latents[f"{name}.y"][_cut(box)] = found.y[n]
+                    latents[f"{name}.z"][_cut(box, HYPER // LATENT)] = found.z[n]
+                    around.values[around.first[n] : around.first[n + 1]][_cut(box)] = found.latents[
+                        n
+                    ]
+    fresh = coder.of(latents).code(step, jobs, None)
+    costs = [_costs(coder, parts, step, picture, jobs) for parts in (coded, fresh)]
+    return [new if b < a else old for old, new, a, b in zip(coded, fresh, *costs, strict=True)]
+
+
+def _costs(coder: TileCoder, coded: Coded, step: int, picture: Picture, jobs: int) -> list[float]:
+    """Bits + lambda * squared error of each tile, as it is refined for."""
+    from sccodec.refine.search import worths
+
+    decoded = coder.decoded(coded, step)
+    scale = 1 if picture.bit_depth == 8 else 257
+    costs = []
+    for tile, parts in enumerate(coded):
+        cost = float(sum(8 * len(part.data) for part in parts if part))
+        steps = [coder.step(n, tile, step) for n in coder.layers(tile)]
+        for n, worth in enumerate(worths(steps)):
+            error = decoded.squared_error(n, coder.grid.pixels(tile), picture, jobs)
+            cost += worth * error / scale**2 / picture.channels
+        costs.append(cost)
+    return costs
+
+
+@functools.cache
+def _refiner(model: Model):
+    from sccodec.refine.search import Refiner
+
+    return Refiner(model)
+
+
+def _windows(tile: Box) -> Iterator[Box]:
+    """Parts of a tile (in latents) that are as equal as hyper-latents allow."""
+    unit = HYPER // LATENT
+
+    def cuts(begin: int, end: int) -> list[int]:
+        count = math.ceil((end - begin) / WINDOW)
+        return [begin + (end - begin) * n // count // unit * unit for n in range(count)] + [end]
+
+    rows, columns = cuts(tile.top, tile.bottom), cuts(tile.left, tile.right)
+    for top, bottom in pairwise(rows):
+        for left, right in pairwise(columns):
+            yield Box(left, top, right, bottom)
+
+
+def _cut(box: Box, unit: int = 1) -> tuple[slice, slice, slice]:
+    rows = slice(box.top // unit, box.bottom // unit)
+    return slice(None), rows, slice(box.left // unit, box.right // unit)
+
+
+def _window(coder: TileCoder, around: Latents, tile: int, box: Box, step: int, picture: Picture):
+    from sccodec.refine.search import Window
+
+    outer, seen = box.grown(AROUND, around.window), box.grown(COUNTED, around.window)
+    rows, columns = (
+        Span(0, 0, begin * LATENT, end * LATENT)
+        for begin, end in ((outer.top, outer.bottom), (outer.left, outer.right))
+    )
+    counted = np.zeros((outer.height * LATENT, outer.width * LATENT), np.float32)
+    bottom, right = (
+        min(seen.bottom * LATENT, picture.height),
+        min(seen.right * LATENT, picture.width),
+    )
+    counted[
+        (seen.top - outer.top) * LATENT : bottom - outer.top * LATENT,
+        (seen.left - outer.left) * LATENT : right - outer.left * LATENT,
+    ] = 1
+    layers, ratio = range(len(coder.model.layers)), HYPER // LATENT
+    names = [layer.name for layer in coder.model.layers]
+    return Window(
+        y=[coder.latents[f"{name}.y"][_cut(box)] for name in names],
+        z=[coder.latents[f"{name}.z"][_cut(box, ratio)] for name in names],
+        steps=[coder.step(n, tile, step) for n in layers],
+        around=[
+            around.values[around.first[n] : around.first[n + 1]][_cut(outer)].copy() for n in layers
+        ],
+        planes=around.planes[_cut(outer)].copy(),
+        top=box.top - outer.top,
+        left=box.left - outer.left,
+        pixels=canvas(picture, rows, columns),
+        counted=counted,
+    )
