@@ -1,9 +1,10 @@
 """What encoding effort costs and buys: files of two efforts at the same steps, side by side.
 
-    python benchmarks/effort.py FOLDER [--efforts 1,2,5] [--steps 272,304,336,368]
+    python benchmarks/effort.py FOLDER [--efforts 1,2,5] [--steps 272,304,336,368] [--crop 256]
 
 Rates and PSNR are those of written files, means over the pictures; BD-rate is against the first
-effort. Seconds are processor seconds of `sccodec.encode` in one warm process, taken picture by
+effort. With --crop only the centres of the pictures are coded, since the highest efforts take
+minutes for a picture. Seconds are processor seconds of `sccodec.encode` in one warm process, taken picture by
 picture in turn, and told as multiples of the first effort's.
 """
 
@@ -31,6 +32,14 @@ def measure(pixels: np.ndarray, step: int, effort: int) -> tuple[float, float, f
     return bpp, psnr(sccodec.decode(data), pixels), seconds
 
 
+def centre(pixels: np.ndarray, side: int | None) -> np.ndarray:
+    """The square in the middle, or all of the picture."""
+    if side is None:
+        return pixels
+    top, left = ((length - side) // 2 for length in pixels.shape[:2])
+    return pixels[top : top + side, left : left + side]
+
+
 def numbers(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
 
@@ -40,9 +49,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--efforts", type=numbers, default=[1, 2, 5])
     parser.add_argument("--steps", type=numbers, default=[272, 304, 336, 368])
+    parser.add_argument("--crop", type=int, metavar="PIXELS", help="sides of the centres")
     options = parser.parse_args()
     pictures = [
-        np.asarray(Image.open(path).convert("RGB")) for path in sorted(options.folder.glob("*.png"))
+        centre(np.asarray(Image.open(path).convert("RGB")), options.crop)
+        for path in sorted(options.folder.glob("*.png"))
     ]
     if not pictures:
         parser.error(f"no .png pictures in {options.folder}")
@@ -53,8 +64,9 @@ def main() -> None:
             for p in pictures
         ]
     ).mean(0)
-    print(f"{len(pictures)} pictures, sccodec {sccodec.__version__}, {platform.machine()}")
-    print("| effort | seconds, as a multiple | BD-rate |\n|---|---|---|")
+    part = f"centres of {options.crop} pixels" if options.crop else "whole"
+    print(f"{len(pictures)} pictures, {part}, sccodec {sccodec.__version__}, {platform.machine()}")
+    print("| effort | processor seconds, as a multiple | BD-rate |\n|---|---|---|")
     first = found[:, 0]
     for n, effort in enumerate(options.efforts):
         points = found[:, n]

@@ -24,8 +24,8 @@ from sccodec.transform.graphs import log2_of_plane
 LAMBDA = 0.18  # bits that a squared error of one step is worth, as in training
 BELOW = 0.1  # what an error of a lower layer's own picture counts, as in training
 FINEST_BELOW = 4.0  # its worth is never that of a finer step: what it lacks are whole bands
-RATE = 0.01  # steps by which a latent moves at once
-WARM, COLD = 0.5, 0.1  # temperatures of the rounding, first and last
+RATE = 0.02  # steps by which a latent moves at once
+WARM, COLD = 0.5, 0.15  # temperatures of the rounding, first and last
 NEAR = 1e-4  # how close to a whole number a latent is told from it
 
 

@@ -1,1 +1,1 @@
-"""Training and export: the only room that knows PyTorch."""
+"""Training and export: pictures become checkpoints, and checkpoints model folders."""
