@@ -4,8 +4,8 @@
 
 Rates and PSNR are those of written files, means over the pictures; BD-rate is against the first
 effort. With --crop only the centres of the pictures are coded, since the highest efforts take
-minutes for a picture. Seconds are processor seconds of `sccodec.encode` in one warm process, taken picture by
-picture in turn, and told as multiples of the first effort's.
+minutes for a picture. Seconds are processor seconds of `sccodec.encode` in one warm process, taken
+picture by picture in turn, and told as multiples of the first effort's.
 """
 
 from __future__ import annotations
