@@ -45,7 +45,7 @@ ROOMS = {
     "plugins": "",
     "cli": "border names batch encode decode extract join info verify doctor models demo "
     "eval bench train export",
-    "train": "wavelet networks prior model data loss loop onnx_graphs export",
+    "train": "wavelet networks prior model data loss loop widen onnx_graphs export",
 }
 
 

@@ -9,7 +9,7 @@ import math
 import sys
 import time
 import tomllib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from sccodec.train.model import Coded, PictureModel, load, save, start, warm_sta
 from sccodec.train.networks import COARSER, Shape
 from sccodec.train.objectives import descend
 from sccodec.train.soap import Soap
+from sccodec.train.widen import widen
 
 RECIPES = Path(__file__).parent / "recipes"
 OPTIMISERS = {
@@ -112,10 +113,7 @@ class Run:
             self.model = PictureModel(recipe.network, recipe.offsets, recipe.hyper_steps)
             start(self.model, self.crops)
             if init is not None:
-                taken, of = warm_start(self.model, init)
-                if not taken:
-                    raise BadRequest(f"{init}: none of its weights fit the recipe's network")
-                print(f"{taken} of {of} arrays taken from {init}", file=sys.stderr)
+                self._begin(init)
         self.model.to(device)
         if device != "cpu":
             self.model.to(memory_format=torch.channels_last)
@@ -128,6 +126,30 @@ class Run:
             self.step, self.best = state["step"], state["best"]
             self.average.load_state_dict(state["average"])
             self.optimiser.load_state_dict(state["optimiser"])
+
+    def _begin(self, init) -> None:
+        """Takes from a checkpoint what it can."""
+        narrow = self._narrower(init)
+        if narrow is not None:
+            more = self.recipe.network.enhancement - narrow.shape.enhancement
+            self.model = widen(narrow, more, self.crops)
+            print(f"{more} latents added to those of {init}", file=sys.stderr)
+            return
+        taken, of = warm_start(self.model, init)
+        if not taken:
+            raise BadRequest(f"{init}: none of its weights fit the recipe's network")
+        print(f"{taken} of {of} arrays taken from {init}", file=sys.stderr)
+
+    def _narrower(self, init) -> PictureModel | None:
+        """The model of a checkpoint that only lacks enhancement latents for the recipe."""
+        try:
+            model, state = load(init)
+        except BadRequest:
+            return None  # of other networks, or none at all
+        wanted, switches = self.recipe.network, state.get("quantiser", {})
+        wide = replace(model.shape, enhancement=wanted.enhancement) == wanted
+        same = all(getattr(self.recipe, name) == value for name, value in switches.items())
+        return model if wide and same and model.shape.enhancement < wanted.enhancement else None
 
     def _optimiser(self):
         trained = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]

@@ -144,6 +144,31 @@ def test_a_new_run_takes_what_fits_of_another_network(folder, tmp_path, capsys):
     assert re.search(r"\d+ of \d+ arrays taken", capsys.readouterr().err)
 
 
+@torch.no_grad()
+def test_latents_are_added_as_what_pictures_lack(folder, tmp_path, capsys):
+    recipe = loop.read_recipe(folder / "tiny.toml")
+    narrow = loop.Run(recipe, folder, tmp_path / "narrow", tmp_path, "cpu").model
+    # From scratch the linear paths are a Karhunen-Loève basis, which more latents would extend.
+    save_weights(tmp_path / "weights.npz", narrow)
+    more = replace(recipe, network=replace(recipe.network, enhancement=18))
+    wide = loop.Run(
+        more, folder, tmp_path / "wide", tmp_path, "cpu", tmp_path / "weights.npz"
+    ).model
+    assert "8 latents added" in capsys.readouterr().err
+    x = (
+        torch.from_numpy(np.stack([scene(n)[:64, :64] for n in range(4)])).permute(0, 3, 1, 2)
+        - 128.0
+    )
+
+    def error(model, step):
+        log2_step = torch.full((4, 1, 1, 1), np.log2(step).astype(np.float32))
+        coded = model.eval()(x, log2_step, log2_step)
+        return (coded.full - x).square().mean().item()
+
+    assert error(wide, 0.1) < 0.8 * error(narrow, 0.1)
+    assert error(wide, 30.0) < 1.02 * error(narrow, 30.0)
+
+
 def test_a_run_goes_on_with_its_own_network_only(folder, tmp_path):
     recipe = loop.read_recipe(folder / "tiny.toml")
     loop.Run(recipe, folder, tmp_path / "run", tmp_path / "cache", "cpu").checkpoint(
