@@ -166,18 +166,18 @@ def open_output(name: str, force: bool) -> Iterator[BinaryIO]:
         yield out
 
 
-MANY_TILES = 8  # below this, progress is not worth a line
+MANY = 8  # tiles or iterations; with fewer, progress is not worth a line
 
 
 def progress(name: str) -> Callable[[int, int], None] | None:
-    """Shows the tiles of one file on a terminal's stderr; None where nobody watches."""
+    """Shows how far one file is on a terminal's stderr; None where nobody watches."""
     if not sys.stderr.isatty():
         return None
 
-    def show(done: int, tiles: int) -> None:
-        if tiles >= MANY_TILES:
-            end = "\r" if done < tiles else "\r\033[K"
-            click.echo(f"{name}: {done} of {tiles} tiles{end}", err=True, nl=False)
+    def show(done: int, most: int) -> None:
+        if most >= MANY:
+            end = "\r" if done < most else "\r\033[K"
+            click.echo(f"{name}: {100 * done // most} %{end}", err=True, nl=False)
 
     return show
 

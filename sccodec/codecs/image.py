@@ -83,7 +83,8 @@ def encode(
     model: Model | None = None,
     progress: Progress | None = None,
 ) -> bytes:
-    """A picture -> the bytes of an .scc file; `progress` is told of coded tiles.
+    """A picture -> the bytes of an .scc file; `progress` is told of coded tiles, and of
+    iterations where latents are refined.
 
     Raises BadRequest for settings that cannot be met, and CodecError if this machine could not
     read back what it is about to write.
@@ -249,7 +250,7 @@ def _payload_bytes(coded: Coded) -> int:
 def _code(coder: TileCoder, step: int, picture: Picture, jobs: int, progress) -> Coded:
     coded = coder.code(step, jobs, progress)
     if coder.effort in refining.ITERATIONS:
-        coded = refining.refine(coder, coded, step, picture, jobs)
+        coded = refining.refine(coder, coded, step, picture, jobs, progress)
     return correct(coder, coded, step, picture, jobs) if coder.effort >= CORRECTED else coded
 
 

@@ -15,6 +15,7 @@ from sccodec.codecs.tiles import Box
 from sccodec.extras import need
 from sccodec.media.image import Picture
 from sccodec.profiles.registry import Model
+from sccodec.threads import Progress
 from sccodec.transform.graphs import HYPER, LATENT, Span
 
 ITERATIONS = {6: 30, 7: 100, 8: 300, 9: 1000}
@@ -29,29 +30,43 @@ def check(effort: int) -> None:
         need(f"effort {effort}", "train", "torch", "onnx")
 
 
-def refine(coder: TileCoder, coded: Coded, step: int, picture: Picture, jobs: int) -> Coded:
+def refine(
+    coder: TileCoder,
+    coded: Coded,
+    step: int,
+    picture: Picture,
+    jobs: int,
+    progress: Progress | None = None,
+) -> Coded:
     """The parts `coded`, those of a tile replaced where refined latents cost less.
 
-    Windows are refined one after the other, each around what those before have come to.
+    Windows are refined one after the other, each around what those before have come to;
+    `progress` is told of iterations.
     """
     from sccodec.refine.search import threads
 
     refiner, around = _refiner(coder.model), coder.decoded(coded, step)
     latents = {name: values.copy() for name, values in coder.latents.items()}
     names = [layer.name for layer in coder.model.layers]
+    windows = [
+        (tile, box)
+        for tile in range(len(coder.grid))
+        if len(coder.layers(tile)) == len(names)  # not where the enhancement is left out
+        for box in _windows(coder.grid.latents(tile))
+    ]
+    iterations = ITERATIONS[coder.effort]
     with threads(jobs):
-        for tile in range(len(coder.grid)):
-            if len(coder.layers(tile)) < len(names):
-                continue  # its enhancement is left out
-            for box in _windows(coder.grid.latents(tile)):
-                window = _window(coder, around, tile, box, step, picture)
-                found = refiner(window, ITERATIONS[coder.effort])
-                for n, name in enumerate(names):
-                    latents[f"{name}.y"][_cut(box)] = found.y[n]
-                    latents[f"{name}.z"][_cut(box, HYPER // LATENT)] = found.z[n]
-                    around.values[around.first[n] : around.first[n + 1]][_cut(box)] = found.latents[
-                        n
-                    ]
+        for number, (tile, box) in enumerate(windows):
+
+            def told(done: int, before: int = number * iterations) -> None:
+                if progress is not None:
+                    progress(before + done, len(windows) * iterations)
+
+            found = refiner(_window(coder, around, tile, box, step, picture), iterations, told)
+            for n, name in enumerate(names):
+                latents[f"{name}.y"][_cut(box)] = found.y[n]
+                latents[f"{name}.z"][_cut(box, HYPER // LATENT)] = found.z[n]
+                around.values[around.first[n] : around.first[n + 1]][_cut(box)] = found.latents[n]
     fresh = coder.of(latents).code(step, jobs, None)
     costs = [_costs(coder, parts, step, picture, jobs) for parts in (coded, fresh)]
     return [new if b < a else old for old, new, a, b in zip(coded, fresh, *costs, strict=True)]

@@ -9,7 +9,7 @@ down, softly at first and harder as the annealing goes on.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,8 +82,14 @@ class Refiner:
             for layer in model.layers
         ]
 
-    def __call__(self, window: Window, iterations: int, seed: int = 0) -> Refined:
-        """Gradient descent on bits + lambda * squared error, so many times."""
+    def __call__(
+        self,
+        window: Window,
+        iterations: int,
+        told: Callable[[int], None] = lambda done: None,
+        seed: int = 0,
+    ) -> Refined:
+        """Gradient descent on bits + lambda * squared error; `told` hears of each iteration."""
         place = _Place(window)
         start = [torch.from_numpy(v)[None] for v in (*window.y, *window.z)]
         units = [2 ** ((step - 256) / 32) for step in window.steps]
@@ -107,6 +113,7 @@ class Refiner:
             bits, latents = self._code(*values(), window.steps, _softly(heat, noise))
             (bits + self._distortion(latents, window, place)).backward()
             optimiser.step()
+            told(n + 1)
         with torch.no_grad():
             y, z = values()
             _, latents = self._code(y, z, window.steps, lambda v: torch.floor(v + 0.5))

@@ -34,7 +34,7 @@ class Shape:
     """Sizes of one two-layer picture model; a recipe's [network] table."""
 
     base: int = 48  # base latents
-    enhancement: int = 272  # enhancement latents
+    enhancement: int = 384  # enhancement latents
     hyper: tuple[int, int] = (16, 32)  # hyper-latents of base, enhancement
     wide8: int = 96  # channels at 1/8
     wide16: int = 160  # channels at 1/16
@@ -224,7 +224,7 @@ class Analysis(nn.Module):
     """Pixels -> unquantised latents and hyper-latents of both layers.
 
     (N, 3, H, W) in -128..127, H and W multiples of 64 ->
-    base (N, 48, H/16, W/16), enhancement (N, 272, ...), hyper (N, 16, H/64, W/64), (N, 32, ...).
+    base (N, 48, H/16, W/16), enhancement (N, 384, ...), hyper (N, 16, H/64, W/64), (N, 32, ...).
     The base sees the low band alone; the enhancement sees every band.
     """
 
@@ -295,7 +295,7 @@ class BaseSynthesis(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """All latents (N, 48 + 272, h, w) and step planes (N, 2, h, w) -> pixels (N, 3, 16h, 16w)."""
+    """All latents (N, 48 + 384, h, w) and step planes (N, 2, h, w) -> pixels (N, 3, 16h, 16w)."""
 
     def __init__(self, shape: Shape):
         super().__init__()

@@ -75,6 +75,18 @@ def test_refined_files_cost_less(torch, monkeypatch, tiny_model):
     assert after[1] < 1.05 * before[1]
 
 
+def test_progress_counts_iterations(quick, tiny_model, monkeypatch):
+    monkeypatch.setattr(refining, "WINDOW", 4)
+    told = []
+    image.encode(
+        from_array(picture(64, 128)),
+        Settings(effort=6),
+        tiny_model,
+        lambda done, most: told.append((done, most)),
+    )
+    assert told == [(1, 1), *((n, 24) for n in range(1, 25))]
+
+
 def test_threads_are_left_as_they_were(quick, torch, tiny_model):
     before = torch.get_num_threads()
     torch.set_num_threads(3)
