@@ -66,7 +66,7 @@ def quick(torch, monkeypatch):
 def test_refined_files_cost_less(torch, monkeypatch, tiny_model):
     monkeypatch.setattr(refining, "WINDOW", 8)  # so that there are two
     monkeypatch.setitem(refining.ITERATIONS, 6, 50)
-    pixels, step = picture(100, 180, seed=5), 330
+    pixels, step = picture(100, 180, seed=5), 280
     files = [
         image.encode(from_array(pixels), Settings(step=step, effort=e), tiny_model) for e in (5, 6)
     ]
