@@ -129,7 +129,8 @@ def test_a_rate_is_met_and_a_region_of_interest_kept(quick, tiny_model):
 
 
 @pytest.mark.parametrize("shape", [(40, 52, 1), (40, 52, 3)])
-def test_gray_deep_and_tiny_pictures(quick, tiny_model, shape):
+def test_gray_deep_and_tiny_pictures(torch, monkeypatch, tiny_model, shape):
+    monkeypatch.setitem(refining.ITERATIONS, 6, 60)
     pixels = picture(*shape[:2], seed=8, channels=shape[2])
     for one in (pixels, pixels.astype(np.uint16) * 257):
         files = [
