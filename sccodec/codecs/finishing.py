@@ -16,11 +16,11 @@ from sccodec.codecs.canvas import canvas
 from sccodec.codecs.payloads import Coded, TileCoder
 from sccodec.codecs.tiles import Box, Grid
 from sccodec.latents.corrections import LONGEST, NONE, STRAIGHT, Numbers, pack, rice_bits, size
+from sccodec.latents.worth import LAMBDA
 from sccodec.media.image import Picture
 from sccodec.transform.finish import AROUND, Rectangle
 from sccodec.transform.graphs import LATENT, Span
 
-LAMBDA = 0.18  # bits that a squared error of one step is worth, as in training
 SWEEPS = 3
 FINEST = 12  # unit of numbers: 2^-FINEST at least
 

@@ -13,13 +13,14 @@ from sccodec.codecs.canvas import Latents, canvas
 from sccodec.codecs.payloads import Coded, TileCoder
 from sccodec.codecs.tiles import Box
 from sccodec.extras import need
+from sccodec.latents.worth import worths
 from sccodec.media.image import Picture
 from sccodec.profiles.registry import Model
 from sccodec.threads import Progress
 from sccodec.transform.graphs import HYPER, LATENT, Span
 
 ITERATIONS = {6: 30, 7: 100, 8: 300, 9: 1000}
-WINDOW = 640 // LATENT  # latents along a side of what is refined at once: it bounds the memory
+WINDOW = 512 // LATENT  # latents along a side of what is refined at once: it bounds the memory
 AROUND = 64 // LATENT  # latents around it that its pixels are computed with
 COUNTED = 32 // LATENT  # latents around it whose pixels count
 
@@ -74,14 +75,12 @@ def refine(
 
 def _costs(coder: TileCoder, coded: Coded, step: int, picture: Picture, jobs: int) -> list[float]:
     """Bits + lambda * squared error of each tile, as it is refined for."""
-    from sccodec.refine.search import worths
-
     decoded = coder.decoded(coded, step)
     scale = 1 if picture.bit_depth == 8 else 257
     costs = []
     for tile, parts in enumerate(coded):
         cost = float(sum(8 * len(part.data) for part in parts if part))
-        steps = [coder.step(n, tile, step) for n in coder.layers(tile)]
+        steps = [2 ** ((coder.step(n, tile, step) - 256) / 32) for n in coder.layers(tile)]
         for n, worth in enumerate(worths(steps)):
             error = decoded.squared_error(n, coder.grid.pixels(tile), picture, jobs)
             cost += worth * error / scale**2 / picture.channels

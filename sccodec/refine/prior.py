@@ -29,7 +29,8 @@ def _tensor(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, np.float32))
 
 
-def _step(index: int) -> float:
+def step_size(index: int) -> float:
+    """The quantiser's step that an index names."""
     return int(STEP_TABLE[index]) / (1 << STEP_BITS)
 
 
@@ -100,7 +101,7 @@ class SmoothPrior:
 
     def hyper_step(self, step_index: int) -> float:
         """The step of the hyper-latents."""
-        return _step(int(self.exact.hyper_steps[step_index]))
+        return step_size(int(self.exact.hyper_steps[step_index]))
 
     def __call__(
         self, y, z, lower, step_index: int, rounded: Rounding
@@ -110,7 +111,7 @@ class SmoothPrior:
         y (1, M, h, w), z (1, Z, h/4, w/4), lower (1, L, h, w) or None: what the layers below
         left as the third result.
         """
-        step, hyper_step = _step(step_index), self.hyper_step(step_index)
+        step, hyper_step = step_size(step_index), self.hyper_step(step_index)
         q = rounded((z - self.hyper_mean) / hyper_step)
         ratio = (self.hyper_log2 - np.log2(hyper_step)).expand_as(q)
         bits = self.tables.bits(q, self.tables.index(ratio)).sum()

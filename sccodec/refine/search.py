@@ -16,27 +16,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from sccodec.latents.worth import worths
 from sccodec.profiles.registry import Model
 from sccodec.refine.graphs import TorchGraph
-from sccodec.refine.prior import Rounding, SmoothPrior, SmoothTables
+from sccodec.refine.prior import Rounding, SmoothPrior, SmoothTables, step_size
 from sccodec.transform.graphs import log2_of_plane
 
-LAMBDA = 0.18  # bits that a squared error of one step is worth, as in training
-BELOW = 0.1  # what an error of a lower layer's own picture counts, as in training
-FINEST_BELOW = 4.0  # its worth is never that of a finer step: what it lacks are whole bands
 RATE = 0.02  # steps by which a latent moves at once
 WARM, COLD = 0.5, 0.15  # temperatures of the rounding, first and last
 NEAR = 1e-4  # how close to a whole number a latent is told from it
-
-
-def worths(steps: list[int]) -> list[float]:
-    """For layers of these step indexes, what a squared error of each picture is worth in bits.
-
-    A pixel's error is the mean of its colours', in 8-bit units.
-    """
-    step = 2 ** ((steps[-1] - 256) / 32)
-    below = BELOW * LAMBDA / max(step, FINEST_BELOW) ** 2
-    return [below] * (len(steps) - 1) + [LAMBDA / step**2]
 
 
 @dataclass(frozen=True)
@@ -92,7 +80,7 @@ class Refiner:
         """Gradient descent on bits + lambda * squared error; `told` hears of each iteration."""
         place = _Place(window)
         start = [torch.from_numpy(v)[None] for v in (*window.y, *window.z)]
-        units = [2 ** ((step - 256) / 32) for step in window.steps]
+        units = [step_size(step) for step in window.steps]
         units += [
             prior.hyper_step(step) for prior, step in zip(self.priors, window.steps, strict=True)
         ]
@@ -137,7 +125,7 @@ class Refiner:
         whole = [around.clone() for around in place.around]
         for around, latent in zip(whole, latents, strict=True):
             around[:, place.rows, place.columns] = latent[0]
-        for n, worth in enumerate(worths(window.steps)):
+        for n, worth in enumerate(worths([step_size(step) for step in window.steps])):
             pixels = self._pixels(n, torch.cat(whole[: n + 1])[None], place)
             error = ((pixels - place.pixels).square() * place.counted).sum() / 3
             total = total + worth * error

@@ -10,9 +10,9 @@ onnx = pytest.importorskip("onnx", reason="refinement needs the [train] extra")
 from sccodec.errors import WrongModel
 from sccodec.latents import quantize
 from sccodec.latents.quantize import Analysed
+from sccodec.latents.worth import worths
 from sccodec.refine.graphs import TorchGraph
 from sccodec.refine.prior import SmoothPrior, SmoothTables
-from sccodec.refine.search import worths
 from sccodec.transform.graphs import Graph
 
 BATCH = np.random.default_rng(1)
@@ -110,6 +110,6 @@ def test_the_smooth_prior_codes_as_the_exact_one_does(tiny_model, step):
 
 
 def test_a_layer_below_counts_little_and_never_as_at_fine_steps():
-    assert worths([320, 320]) == pytest.approx([0.1 * 0.18 / 16, 0.18 / 16])
-    assert worths([256, 256]) == pytest.approx([0.1 * 0.18 / 16, 0.18])
-    assert worths([384, 384]) == pytest.approx([0.1 * 0.18 / 256, 0.18 / 256])
+    assert worths([4.5, 4]) == pytest.approx([0.1 * 0.18 / 16, 0.18 / 16])
+    assert worths([1.5, 1]) == pytest.approx([0.1 * 0.18 / 16, 0.18])
+    assert worths([17, 16]) == pytest.approx([0.1 * 0.18 / 256, 0.18 / 256])
