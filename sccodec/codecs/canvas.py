@@ -43,6 +43,10 @@ class Latents:
         self.planes = np.full((len(model.layers), *shape), ABSENT, np.float32)
         self.pieces: list[list[Piece]] = [[] for _ in model.layers]
 
+    def layer(self, n: int) -> np.ndarray:
+        """The latents of layer n, (M, h, w), as they stand: a view."""
+        return self.values[self.first[n] : self.first[n + 1]]
+
     def put(
         self,
         layer: int,
@@ -55,7 +59,7 @@ class Latents:
         part = box.grown(0, self.window)
         rows = slice(part.top - self.window.top, part.bottom - self.window.top)
         columns = slice(part.left - self.window.left, part.right - self.window.left)
-        self.values[self.first[layer] : self.first[layer + 1], rows, columns] = latent[
+        self.layer(layer)[:, rows, columns] = latent[
             :,
             part.top - box.top : part.bottom - box.top,
             part.left - box.left : part.right - box.left,

@@ -12,6 +12,7 @@ import numpy as np
 from sccodec.codecs.canvas import Latents, canvas
 from sccodec.codecs.payloads import Coded, TileCoder
 from sccodec.codecs.tiles import Box
+from sccodec.entropy.tables import step_size
 from sccodec.extras import need
 from sccodec.latents.worth import worths
 from sccodec.media.image import Picture
@@ -67,7 +68,7 @@ def refine(
             for n, name in enumerate(names):
                 latents[f"{name}.y"][_cut(box)] = found.y[n]
                 latents[f"{name}.z"][_cut(box, HYPER // LATENT)] = found.z[n]
-                around.values[around.first[n] : around.first[n + 1]][_cut(box)] = found.latents[n]
+                around.layer(n)[_cut(box)] = found.latents[n]
     fresh = coder.of(latents).code(step, jobs, None)
     costs = [_costs(coder, parts, step, picture, jobs) for parts in (coded, fresh)]
     return [new if b < a else old for old, new, a, b in zip(coded, fresh, *costs, strict=True)]
@@ -80,7 +81,7 @@ def _costs(coder: TileCoder, coded: Coded, step: int, picture: Picture, jobs: in
     costs = []
     for tile, parts in enumerate(coded):
         cost = float(sum(8 * len(part.data) for part in parts if part))
-        steps = [2 ** ((coder.step(n, tile, step) - 256) / 32) for n in coder.layers(tile)]
+        steps = [step_size(coder.step(n, tile, step)) for n in coder.layers(tile)]
         for n, worth in enumerate(worths(steps)):
             error = decoded.squared_error(n, coder.grid.pixels(tile), picture, jobs)
             cost += worth * error / scale**2 / picture.channels
@@ -137,9 +138,7 @@ def _window(coder: TileCoder, around: Latents, tile: int, box: Box, step: int, p
         y=[coder.latents[f"{name}.y"][_cut(box)] for name in names],
         z=[coder.latents[f"{name}.z"][_cut(box, ratio)] for name in names],
         steps=[coder.step(n, tile, step) for n in layers],
-        around=[
-            around.values[around.first[n] : around.first[n + 1]][_cut(outer)].copy() for n in layers
-        ],
+        around=[around.layer(n)[_cut(outer)].copy() for n in layers],
         planes=around.planes[_cut(outer)].copy(),
         top=box.top - outer.top,
         left=box.left - outer.left,

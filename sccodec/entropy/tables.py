@@ -26,6 +26,11 @@ STEP_TABLE = np.array(
 )
 
 
+def step_size(index: int) -> float:
+    """The step that `index` names, exactly as coding has it."""
+    return int(STEP_TABLE[index]) / (1 << STEP_BITS)
+
+
 def log2_step(index: np.ndarray | int) -> np.ndarray | int:
     """log2 of the step that `index` names, exactly, in units of 2^-8."""
     return (index - 256) * (1 << (ACTIVATION_BITS - 5))

@@ -214,13 +214,11 @@ class LayerPrior:
         """
         z = yield from self._hyper(height // 4, width // 4, step_index)
         features = split(self._features(z, lower))
-        turns = self._turns(height, width)
+        turns = self.turns(height, width)
         step, one = int(STEP_TABLE[step_index]), 1 << STEP_BITS
         shape = (self.latents, 4, height * width // 4)
         seen, unit, latent = np.zeros(shape), np.zeros(shape), np.zeros(shape, np.float32)
-        offsets = self.offsets[
-            :, min((step_index + OFFSET_EVERY // 2) // OFFSET_EVERY, self.offsets.shape[1] - 1)
-        ]
+        offsets = self.offsets_at(step_index)
         for context, (now, channel, order) in zip(self.contexts, turns.rounds, strict=True):
             mean, log2_scale = context(unit, features, height, width)
             mean = mean.ravel()[order] * self.mean_scale[channel]
@@ -258,7 +256,12 @@ class LayerPrior:
             z = np.concatenate([z, low])
         return self.join(z)
 
-    def _turns(self, height: int, width: int) -> Turns:
+    def offsets_at(self, step_index: int) -> np.ndarray:
+        """(tables,) float64: the reconstruction offset of each table at a step index."""
+        column = (step_index + OFFSET_EVERY // 2) // OFFSET_EVERY
+        return self.offsets[:, min(column, self.offsets.shape[1] - 1)]
+
+    def turns(self, height: int, width: int) -> Turns:
         """Kept for the few sizes that the tiles of a picture have, unless they are large."""
         found = self._kept.get((height, width))
         if found is None:

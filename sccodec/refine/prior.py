@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 
 from sccodec.entropy.fixed import ACTIVATION_BITS, LIMIT, SLOPE, WEIGHT_BITS, Depthwise, Pointwise
-from sccodec.entropy.tables import STEP_BITS, STEP_TABLE, Tables
-from sccodec.latents.prior import OFFSET_EVERY, LayerPrior
+from sccodec.entropy.tables import STEP_BITS, Tables, step_size
+from sccodec.latents.prior import LayerPrior
 
 UNIT = 1 << ACTIVATION_BITS
 FINE = 1 << (STEP_BITS - ACTIVATION_BITS)
@@ -27,11 +27,6 @@ Rounding = Callable[[torch.Tensor], torch.Tensor]
 
 def _tensor(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, np.float32))
-
-
-def step_size(index: int) -> float:
-    """The quantiser's step that an index names."""
-    return int(STEP_TABLE[index]) / (1 << STEP_BITS)
 
 
 class _Layer:
@@ -116,14 +111,13 @@ class SmoothPrior:
         ratio = (self.hyper_log2 - np.log2(hyper_step)).expand_as(q)
         bits = self.tables.bits(q, self.tables.index(ratio)).sum()
         features = self._features(q * hyper_step + self.hyper_mean, lower)
-        column = min((step_index + OFFSET_EVERY // 2) // OFFSET_EVERY, self._columns - 1)
-        offsets = _tensor(self.exact.offsets[:, column])
-        turns = self._turns(*y.shape[2:])
+        offsets = _tensor(self.exact.offsets_at(step_index))
+        rounds = self.exact.turns(*y.shape[2:]).rounds
         known, latent = torch.zeros_like(y), torch.zeros_like(y)
-        for k, (enter, spread, mix, leave) in enumerate(self.contexts):
+        for (enter, spread, mix, leave), (mask, _, _) in zip(self.contexts, rounds, strict=True):
             around = spread(enter((known * self.unit).clamp(-MOST, MOST)))
             mean, log2_scale = leave(mix(torch.cat([around, features], 1))).chunk(2, 1)
-            now = turns == k
+            now = torch.from_numpy(mask)[None]
             mean, log2_scale, value = (mean / self.unit)[now], log2_scale[now], y[now]
             q = rounded((value - mean) / step)
             at = self.tables.index(log2_scale - np.log2(step))
@@ -134,10 +128,6 @@ class SmoothPrior:
             latent = latent.masked_scatter(now, (q - offset) * step + mean)
         return bits, latent, known
 
-    @property
-    def _columns(self) -> int:
-        return self.exact.offsets.shape[1]
-
     def _features(self, z_hat, lower):
         u = z_hat.clamp(-MOST, MOST)
         for mix, spread in self.ups:
@@ -146,10 +136,3 @@ class SmoothPrior:
             low = (lower * self.lower_unit).clamp(-MOST, MOST)
             u = torch.cat([u, self.lower_spread(self.lower_mix(low))], 1)
         return self.join(u)
-
-    def _turns(self, height: int, width: int) -> torch.Tensor:
-        """(1, M, height, width): the round in which each latent is coded."""
-        pattern = self.exact.pattern
-        group = np.arange(self.exact.latents) % len(pattern)
-        turns = np.tile(pattern[group], (1, height // 2, width // 2))
-        return torch.from_numpy(turns)[None]

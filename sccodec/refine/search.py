@@ -16,10 +16,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from sccodec.entropy.tables import step_size
 from sccodec.latents.worth import worths
 from sccodec.profiles.registry import Model
 from sccodec.refine.graphs import TorchGraph
-from sccodec.refine.prior import Rounding, SmoothPrior, SmoothTables, step_size
+from sccodec.refine.prior import Rounding, SmoothPrior, SmoothTables
 from sccodec.transform.graphs import log2_of_plane
 
 RATE = 0.02  # steps by which a latent moves at once

@@ -20,6 +20,7 @@ from sccodec.errors import CodecError
 from sccodec.latents import quantize
 from sccodec.latents.prior import OFFSET_BITS, OFFSET_EVERY
 from sccodec.latents.quantize import Analysed
+from sccodec.latents.worth import LAMBDA
 from sccodec.profiles.registry import DIGEST, FORMAT, Model
 from sccodec.train import onnx_graphs
 from sccodec.train.data import Crops
@@ -87,7 +88,7 @@ def worth(rounds: int) -> list[float]:
     there is: best on held-out crops, where more for some rounds or channels than for others
     gained nothing.
     """
-    return rounds * [round(6.0 * 0.18 / (3 * GAIN**2), 2)]
+    return rounds * [round(6.0 * LAMBDA / (3 * GAIN**2), 2)]
 
 
 def to_counts(mass: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 
+from sccodec.latents.worth import FINEST_BELOW, LAMBDA
 from sccodec.train.model import Coded
 
 
@@ -36,8 +37,8 @@ def rate_distortion(x, coded: Coded, log2_step, base_weight: float, absent=None)
     base_mse = (coded.base - x).square().mean((1, 2, 3))
     bpp = (coded.base_bits + coded.enhancement_bits) / pixels
     base_bpp = coded.base_bits / pixels
-    weight = 0.18 * torch.exp2(-2 * log2_step.reshape(-1))
-    small_weight = base_weight * weight.clamp(max=0.18 / 16)
+    weight = LAMBDA * torch.exp2(-2 * log2_step.reshape(-1))
+    small_weight = base_weight * weight.clamp(max=LAMBDA / FINEST_BELOW**2)
     full_weight = weight
     if absent is not None:
         full_weight = torch.where(absent, small_weight, weight)

@@ -254,9 +254,13 @@ class Analysis(nn.Module):
         y_base = self.base_linear(low)
         unit = low * self.band_scale[:3].repeat_interleave(16)[:, None, None]
         y_base = y_base + self.base_out(self.base_bricks(self.base_in(unit)))
-        u = self.bricks8(self.enter(bands * self.band_scale[:, None, None]))
-        y = self.linear(high) + self.leave(self.bricks16(self.down(u)))
+        y = self.linear(high) + self.leave(self.features(bands))
         return y_base, y, self.base_hyper(y_base), self.hyper(y)
+
+    def features(self, bands):
+        """Wavelet bands (N, 48, 4 h, 4 w) -> (N, C, h, w), what `leave` makes latents of."""
+        u = self.bricks8(self.enter(bands * self.band_scale[:, None, None]))
+        return self.bricks16(self.down(u))
 
 
 class HyperAnalysis(nn.Module):

@@ -73,7 +73,7 @@ def widen(
 def _regression(model: PictureModel, more: int, crops: Crops, pictures: int):
     """From bands and features to new latents (more, F), from those to bands (B, more), and their
     deviations (more,)."""
-    kernel, analysis = torch.from_numpy(wavelet.filters()), model.analysis
+    kernel = torch.from_numpy(wavelet.filters())
     log2_step = torch.full((1, 1, 1, 1), math.log2(STEP))
     size = HIGH + model.shape.wide16
     square = torch.zeros(size, size).double()
@@ -86,9 +86,8 @@ def _regression(model: PictureModel, more: int, crops: Crops, pictures: int):
     for n in np.linspace(0, len(crops) - 1, min(pictures, len(crops))).astype(int):
         x = crops.centred(n)
         bands = wavelet.forward(model.lap(x), kernel)
-        u = analysis.bricks8(analysis.enter(bands * analysis.band_scale[:, None, None]))
-        u = analysis.bricks16(analysis.down(u))
-        seen = columns(torch.cat([F.pixel_unshuffle(bands[:, 3:], 4), u], 1))
+        high = F.pixel_unshuffle(bands[:, 3:], 4)
+        seen = columns(torch.cat([high, model.analysis.features(bands)], 1))
         lacks = x - model(x, log2_step + COARSER / 32, log2_step).full
         lacks = columns(F.pixel_unshuffle(wavelet.forward(model.lap(lacks), kernel), 4))
         square += seen @ seen.T
