@@ -20,6 +20,7 @@ from sccodec.train.networks import (
     LOW,
     Analysis,
     BaseSynthesis,
+    Brick,
     Finish,
     Lap,
     Shape,
@@ -162,10 +163,14 @@ def warm_start(model: PictureModel, path) -> tuple[int, int]:
     """Takes from a checkpoint every weight whose name and shape agree, so that a change of
     architecture need not start from nothing; returns how many, and of how many.
 
+    Bricks that the checkpoint does not have begin silent: a deeper model does what it did.
     Raises BadRequest if `path` is not a checkpoint.
     """
     weights, _ = _read(Path(path))
     own = model.state_dict()
+    for name, part in model.named_modules():
+        if isinstance(part, Brick) and f"{name}.leave.weight" not in weights:
+            part.silence()
     fit = [k for k, v in own.items() if k in weights and weights[k].shape == v.shape]
     for name in fit:
         own[name].copy_(weights[name])

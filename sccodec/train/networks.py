@@ -26,6 +26,7 @@ LOW = 48  # low-band coefficients of 16x16 pixels: 4x4 positions, 3 colours
 HIGH = 720  # all others
 BENDS = 24  # clipped filters of a pass of the finish
 DILATIONS = (1, 2)  # of its passes, in pixels
+CPU_HAS_BFLOAT16 = torch.cpu.get_capabilities().get("avx512_bf16", False)
 COARSER = 7  # step indexes that the base's is above the enhancement's: best on held-out crops
 
 
@@ -82,9 +83,14 @@ class Brick(nn.Module):
         x = x + self.leave(self.spread(act(self.enter(x))))
         return x + self.narrow(act(self.widen(x)))
 
+    def silence(self) -> None:
+        """Begins as the identity, for use within a trained stack."""
+        for layer in (self.leave, self.narrow):
+            nn.init.zeros_(layer.weight), nn.init.zeros_(layer.bias)
+
 
 class Bricks(nn.Sequential):
-    """Bricks in a row; on a GPU in bfloat16, where they are most of the work.
+    """Bricks in a row; in bfloat16 on a GPU, and while training on a CPU that multiplies it.
 
     What they add to the linear path is small, so its rounding is too. The linear path and the
     prior stay in float32: theirs would cost decibels at fine steps.
@@ -94,8 +100,12 @@ class Bricks(nn.Sequential):
         super().__init__(*(Brick(n) for _ in range(count)))
 
     def forward(self, x):
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=x.is_cuda):
-            return super().forward(x).float()
+        on_cpu = x.device.type == "cpu"
+        if on_cpu and not (self.training and CPU_HAS_BFLOAT16):
+            return super().forward(x)
+        with torch.autocast(x.device.type, torch.bfloat16):
+            x = super().forward(x.contiguous(memory_format=torch.channels_last)).float()
+        return x.contiguous() if on_cpu else x  # its float32 convolutions want channels first
 
 
 class Lap(nn.Module):
@@ -177,7 +187,8 @@ class Pass(nn.Module):
     def forward(self, x, step):
         bends, straight = self.kernels()
         bent = F.hardtanh(F.conv2d(x / step, bends, dilation=self.dilation))
-        mixed = self.inner(step) * F.conv2d(bent, self.mix[:, :, None, None])
+        # Not a convolution, whose gradient would have channels first and `bent` has them last.
+        mixed = self.inner(step) * F.linear(bent.movedim(1, -1), self.mix).movedim(-1, 1)
         return self.inner(x) + F.conv2d(x, straight, dilation=self.dilation) + mixed
 
     def inner(self, x: torch.Tensor) -> torch.Tensor:

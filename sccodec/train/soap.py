@@ -11,7 +11,8 @@ from __future__ import annotations
 import torch
 
 LONGEST = 512  # a side's eigenvectors take memory and time by its square and cube
-EVERY = 10  # steps between two looks at the eigenbasis
+LOOK = 2  # every so many steps the gradient enters the preconditioners
+RENEW = 20  # and the eigenbases follow them; both take as long as many a small batch
 TINY = 1e-8
 
 
@@ -44,25 +45,29 @@ class Soap(torch.optim.Optimizer):
             return
         state["count"] += 1
         mean, square, count = state["mean"], state["square"], state["count"]
-        mean.lerp_(gradient, 1 - beta)
         turned = _turn(gradient, state["bases"])
+        mean.lerp_(turned, 1 - beta)
         square.lerp_(turned * turned, 1 - beta2)
         size = (square / (1 - beta2**count)).sqrt() + TINY
-        change = _turn(mean, state["bases"]) / (1 - beta**count) / size
-        change = _turn(change, state["bases"], back=True)
+        change = _turn(mean / (1 - beta**count) / size, state["bases"], back=True)
         weight.add_(change.reshape(weight.shape), alpha=-rate)
-        for side, moment in enumerate(state["moments"]):
-            if moment is not None:
-                moment.lerp_(_moment(gradient, side), 1 - beta2)
-                if count % EVERY == 0:
-                    self._renew(state, side)
+        if count % LOOK == 0:
+            for side, moment in enumerate(state["moments"]):
+                if moment is not None:
+                    moment.lerp_(_moment(gradient, side), 1 - beta2**LOOK)
+        if count % RENEW == 0:
+            self._renew(state)
 
-    def _renew(self, state: dict, side: int) -> None:
+    def _renew(self, state: dict) -> None:
         """One step of power iteration, eigenvectors in the order of their eigenvalues."""
-        moment, basis = state["moments"][side], state["bases"][side]
-        order = ((moment @ basis) * basis).sum(0).argsort(descending=True)
-        state["square"] = state["square"].index_select(side, order)
-        state["bases"][side] = torch.linalg.qr(moment @ basis[:, order])[0]
+        mean = _turn(state["mean"], state["bases"], back=True)
+        for side, (moment, basis) in enumerate(zip(state["moments"], state["bases"], strict=True)):
+            if moment is not None:
+                grown = moment @ basis
+                order = (grown * basis).sum(0).argsort(descending=True)
+                state["square"] = state["square"].index_select(side, order)
+                state["bases"][side] = torch.linalg.qr(grown[:, order])[0]
+        state["mean"] = _turn(mean, state["bases"])
 
 
 def _moment(gradient: torch.Tensor, side: int) -> torch.Tensor:

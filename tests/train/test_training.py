@@ -145,6 +145,22 @@ def test_a_new_run_takes_what_fits_of_another_network(folder, tmp_path, capsys):
 
 
 @torch.no_grad()
+def test_bricks_are_added_without_changing_what_a_model_does(folder, tmp_path):
+    recipe = loop.read_recipe(folder / "tiny.toml")
+    shallow = PictureModel(TINY)
+    save_weights(tmp_path / "weights.npz", shallow)
+    before = load(tmp_path / "weights.npz")[0].eval()
+    deeper = replace(TINY, analysis8=TINY.analysis8 + 2, synthesis16=TINY.synthesis16 + 1)
+    recipe = replace(recipe, network=deeper)
+    after = loop.Run(recipe, folder, tmp_path / "run", tmp_path, "cpu", tmp_path / "weights.npz")
+    x = torch.from_numpy(scene(1)[:64, :64]).permute(2, 0, 1)[None] - 128.0
+    log2_step = torch.zeros(1, 1, 1, 1)
+    expected, found = (m.eval()(x, log2_step, log2_step) for m in (before, after.model))
+    assert torch.equal(found.full, expected.full)
+    assert torch.equal(found.enhancement_bits, expected.enhancement_bits)
+
+
+@torch.no_grad()
 def test_latents_are_added_as_what_pictures_lack(folder, tmp_path, capsys):
     recipe = loop.read_recipe(folder / "tiny.toml")
     narrow = loop.Run(recipe, folder, tmp_path / "narrow", tmp_path, "cpu").model
