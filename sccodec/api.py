@@ -255,7 +255,7 @@ class File:
 
     def decode(self, layers="all", region=None, *, jobs: int = 1, calibration=None) -> np.ndarray:
         """The same as a plain array, gray as (H, W); tensors as `sccodec.decode` gives them."""
-        if self.header.modality == 2:
+        if self.header.kind == "tensor":
             if region is not None:
                 raise BadRequest("a region is for pictures, not for tensors")
             return self.tensors(layers, jobs=jobs, calibration=calibration)

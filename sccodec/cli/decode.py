@@ -129,7 +129,7 @@ def command(
         with border.open_input(
             job.source, job.note, limits=limits, allow_partial=allow_partial
         ) as reader:
-            if reader.header.modality == 2:
+            if reader.header.kind == "tensor":
                 raise BadRequest(
                     f"{job.source} holds tensors, which are no {form} file",
                     hint="-o FILE.npy, FILE.npz or FILE.safetensors",

@@ -26,7 +26,7 @@ def command(inputs, jobs, as_json):
     def work(job: batch.Job) -> batch.Done:
         try:
             with border.open_input(job.source, job.note, allow_partial=True) as reader:
-                tensors = reader.header.modality == 2
+                tensors = reader.header.kind == "tensor"
                 threads = job.tensor_threads if tensors else job.threads
                 result = verify.verify(reader, jobs=threads, progress=job.progress)
         except CodecError as error:

@@ -333,7 +333,7 @@ def decode(
     Raises Damaged, WrongModel, BadRequest, Unsupported.
     """
     header = reader.header
-    if header.modality != 0 or header.frames != 1:
+    if header.kind != "picture" or header.frames != 1:
         raise Unsupported(f"{reader.name}: not a still picture")
     top = _top_layer(reader, layers)
     model = model or find(header.model, header.digest)

@@ -24,7 +24,7 @@ from sccodec.codecs.tensor_settings import DEFAULTS, Settings
 from sccodec.codecs.tensor_transform import Coefficients
 from sccodec.container import layer_selection, layout, tensors, writer
 from sccodec.container.reader import Reader, from_bytes
-from sccodec.container.rules import environment_limits
+from sccodec.container.rules import MODALITIES, environment_limits
 from sccodec.container.tensors import MOST_BLOCK, TensorEntry
 from sccodec.entropy.flags import PROBABILITY, WIDTHS
 from sccodec.errors import BadRequest, Damaged, Unsupported, WrongModel
@@ -456,7 +456,7 @@ def _write(
         digest=DIGEST,
         total_layers=total,
         layers=tuple(_layer(n, tiles[n]) for n in range(total)),
-        modality=2,
+        modality=MODALITIES.index("tensor"),
     )
     chunk = layout.Chunk(tensors.CHUNK, layout.SAFE_TO_COPY, tensors.pack(entries))
     others = [c for c in (reader.chunks if reader else ()) if c.type != tensors.CHUNK]
@@ -507,7 +507,7 @@ def open_tensors(reader: Reader) -> tuple[TensorEntry, ...]:
     Raises Unsupported, WrongModel, and Damaged if header and tensors contradict each other.
     """
     header = reader.header
-    if header.modality != 2:
+    if header.kind != "tensor":
         raise Unsupported(f"{reader.name}: holds no tensors")
     if (header.model, header.digest) != (MODEL, DIGEST):
         raise WrongModel(

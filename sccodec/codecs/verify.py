@@ -66,9 +66,9 @@ def verify(reader: Reader, *, jobs: int = 1, progress: Progress | None = None) -
     header, compared = reader.header, 0
     found: list[Unusable] = []
     try:
-        if header.modality == 2:
+        if header.kind == "tensor":
             return _verify_tensors(reader, jobs, progress)
-        if header.modality != 0 or header.frames != 1:
+        if header.kind != "picture" or header.frames != 1:
             raise Unsupported(f"{reader.name}: not a still picture")
         model = find(header.model, header.digest)
         for layer in header.layers:

@@ -7,7 +7,6 @@ from sccodec.container.reader import Reader
 from sccodec.container.rules import tile_grid
 
 LAST_STEP = 511  # step indexes of the profiles that have any; a header may hold more
-MODALITIES = ("picture", "video", "tensor")
 
 
 def describe(reader: Reader) -> dict:
@@ -23,14 +22,12 @@ def describe(reader: Reader) -> dict:
     layers = [_layer(reader, layer, pixels) for layer in header.layers]
     payload = sum(layer.bytes for layer in header.layers) + sum(metadata.values())
     columns, rows = tile_grid(header.width, header.height, header.tile_size)
-    if header.modality == MODALITIES.index("tensor"):
+    if header.kind == "tensor":
         return _describe_tensors(reader, total, metadata, payload)
     return {
         "name": reader.name,
         "version": header.version,
-        "modality": MODALITIES[header.modality]
-        if header.modality < len(MODALITIES)
-        else str(header.modality),
+        "modality": header.kind,
         "width": header.width,
         "height": header.height,
         "channels": header.channels,

@@ -18,6 +18,7 @@ from sccodec.container.rules import (
     DEFAULT_LIMITS,
     MAX_CHUNK,
     MAX_NAMED_LAYERS,
+    MODALITIES,
     PRESENT,
     Limits,
     check_header,
@@ -125,11 +126,17 @@ class Header:
     digest: bytes  # first 8 bytes of the model's SHA-256
     total_layers: int  # of the full stream
     layers: tuple[LayerEntry, ...]  # ascending index
-    modality: int = 0  # see MODALITIES
+    modality: int = 0  # index of MODALITIES
     bit_depth: int = 8
     colour: int = 0  # 0: sRGB, or as the ICCP chunk says
     frames: int = 1
     version: int = VERSION
+
+    @property
+    def kind(self) -> str:
+        """One of MODALITIES, or the number of one that is not known."""
+        known = self.modality < len(MODALITIES)
+        return MODALITIES[self.modality] if known else str(self.modality)
 
     @property
     def present_layers(self) -> int:

@@ -78,7 +78,7 @@ def check_limit(what: str, value: int, limit: int, cap: int | None = None) -> No
 
 def check_header(header: Header, limits: Limits, *, wrong: type[CodecError]) -> None:
     """Raise for the first field that no reader would accept."""
-    if MODALITIES[header.modality : header.modality + 1] == ("tensor",):
+    if header.kind == "tensor":
         check_limit("elements", header.width * header.height, limits.max_pixels)
         check_limit("elements of a tile", header.tile_size, limits.max_tile)
     else:
@@ -111,13 +111,12 @@ def _check_size(header: Header, limits: Limits) -> None:
 def _check_canvas(header: Header, wrong: type[CodecError]) -> None:
     if header.modality >= len(MODALITIES):
         raise Unsupported(f"modality {header.modality} is not known")
-    modality = MODALITIES[header.modality]
     if not (header.width and header.height and header.channels and header.frames):
         raise wrong("width, height, channels and frames must not be 0")
-    if modality == "picture" and header.frames != 1:
+    if header.kind == "picture" and header.frames != 1:
         raise wrong(f"a picture of {header.frames} frames")
-    if modality != "tensor" and header.channels not in (1, 3):
-        raise Unsupported(f"{header.channels} channels in a {modality}, known are 1 and 3")
+    if header.kind != "tensor" and header.channels not in (1, 3):
+        raise Unsupported(f"{header.channels} channels in a {header.kind}, known are 1 and 3")
     if header.bit_depth not in (8, 16):
         raise Unsupported(f"bit depth {header.bit_depth}, known are 8 and 16")
     if header.colour != 0:
@@ -137,7 +136,7 @@ def _check_layer(header: Header, layer: LayerEntry, limits: Limits, wrong) -> No
     grid = (layer.tile_columns, layer.tile_rows)
     if not all(grid):
         raise wrong(f"{where} has no tiles")
-    if MODALITIES[header.modality] == "picture":
+    if header.kind == "picture":
         expected = tile_grid(header.width, header.height, header.tile_size)
         if grid != expected:
             raise wrong(f"{where}: {grid} tile columns and rows, the canvas has {expected}")

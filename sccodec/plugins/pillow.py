@@ -132,7 +132,7 @@ class SccImageFile(ImageFile.ImageFile):
 
 def _mode(reader: Reader) -> str:
     header, alpha = reader.header, "ALPH" in reader.metadata
-    if header.modality != 0:
+    if header.kind != "picture":
         raise OSError(f"{reader.name}: not a still picture")
     if header.bit_depth == 16 and header.channels == 1 and not alpha:
         return "I;16"
