@@ -54,5 +54,5 @@ def command(checkpoint, output, name, recipe, data, cache, note):
     if worst > export.WORST_COST:
         raise CodecError(f"rounding to the exact grid costs {worst:.2%} of the bits, over 0.5 %")
     crops = pictures.load([Path(data) / s for s in plan.sources], cache)
-    exported = export.recount(model, exported, crops, COUNTED)
+    exported = export.recount(exported, crops, COUNTED)
     click.echo(f"digest {exported.digest}", err=True)

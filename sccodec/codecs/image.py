@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import math
 from dataclasses import dataclass, field, replace
@@ -10,24 +9,26 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from sccodec.codecs import refining
-from sccodec.codecs.canvas import Latents, canvas
+from sccodec.codecs.canvas import Latents
 from sccodec.codecs.finishing import correct
 from sccodec.codecs.payloads import Coded, TileCoder, Unusable, decode_tiles, layer_chain
+from sccodec.codecs.reanalysis import analysed, moved, passes
 from sccodec.codecs.tiles import Box, Grid, choose_tile, region, up_to
 from sccodec.container import layer_selection, layout, metadata, writer
 from sccodec.container.reader import Reader
 from sccodec.container.rules import Limits, environment_limits
 from sccodec.entropy.tables import STEPS
 from sccodec.errors import BadRequest, CodecError, Damaged, Unsupported
-from sccodec.latents.rate import nearest_step, smallest_step_within
+from sccodec.latents.rate import OCTAVE, nearest_step, smallest_step_within
 from sccodec.media.image import Picture, read, select_metadata, write
 from sccodec.profiles.registry import DEFAULT, Model, find
 from sccodec.threads import Progress
-from sccodec.transform.graphs import HYPER, LATENT, analyse
+from sccodec.transform.graphs import HYPER, LATENT
 
 DEFAULT_QUALITY = 50.0
 DEFAULT_EFFORT = 5
-CORRECTED = 5  # effort from which each tile's finish is corrected
+CORRECTED = 4  # effort from which each tile's finish is corrected
+ONE_BIT = 288  # step index of about one bit per pixel, where a search begins
 TRIES = 5  # steps that are coded to meet a size
 
 
@@ -100,16 +101,14 @@ def encode(
     )
     frame = _frame(picture, grid, model, settings)
     overhead = _overhead(frame, limits)  # a file that no reader would take is refused here
-    latents = analyse(
-        model.analysis,
-        functools.partial(canvas, picture),
-        up_to(picture.height, HYPER),
-        up_to(picture.width, HYPER),
-        settings.jobs,
-    )
+    latents = analysed(model, picture, grid.canvas, settings.jobs)
     offsets, skipped = _interest(settings.interest, grid)
     coder = TileCoder(model, grid, latents, offsets, skipped, effort)
-    step, coded = _meet(coder, overhead, settings, picture, progress)
+    step = None
+    if passes(effort):
+        step = _choose_step(coder, overhead, settings, picture)
+        coder = moved(coder, step, picture, settings.jobs)
+    step, coded = _meet(coder, overhead, settings, picture, progress, step)
     most = math.inf if settings.max_bytes is None else settings.max_bytes
     while (size := overhead + _payload_bytes(coded)) > most:
         if step >= coder.range[1]:
@@ -120,6 +119,16 @@ def encode(
         step += 1
         coded = _code(coder, step, picture, settings.jobs, progress)
     return _write(frame, coder, coded, step, settings.jobs, picture, limits)
+
+
+def choices(picture: Picture, step: int, model: Model):
+    """(layer, what `quantize.choose` gives) of each layer of a picture in one tile, at the default
+    effort."""
+    size = up_to(max(picture.width, picture.height), HYPER)
+    grid = Grid(picture.width, picture.height, size)
+    latents = analysed(model, picture, grid.canvas, 1)
+    coder = TileCoder(model, grid, latents, [0], set(), DEFAULT_EFFORT)
+    return moved(coder, step, picture, 1).choices(0, step)
 
 
 def _interest(interest: Interest | None, grid: Grid) -> tuple[list[int], set[int]]:
@@ -174,7 +183,10 @@ def _overhead(frame, limits: Limits) -> int:
     return layout.file_length(header, [layout.Chunk(k, 0, v) for k, v in chunks.items()], limits)
 
 
-def _choose_step(coder: TileCoder, overhead: int, settings: Settings, picture: Picture) -> int:
+def _choose_step(
+    coder: TileCoder, overhead: int, settings: Settings, picture: Picture, near: int | None = None
+) -> int:
+    """The step index that meets the settings, by what `coder` foresees; `near` is a guess."""
     low, high = coder.range
     if settings.step is not None:
         return settings.step
@@ -185,27 +197,30 @@ def _choose_step(coder: TileCoder, overhead: int, settings: Settings, picture: P
     def size(step: int) -> float:
         return overhead + coder.bits(step, settings.jobs) / 8
 
-    if settings.max_bytes is not None:
-        return smallest_step_within(size, settings.max_bytes, low, high)
-    return nearest_step(size, settings.rate * picture.width * picture.height / 8, low, high)
+    pixels = picture.width * picture.height
+    wanted = settings.rate * pixels / 8 if settings.max_bytes is None else settings.max_bytes
+    if near is None:
+        near = ONE_BIT - round(OCTAVE * math.log2(8 * max(wanted, 1) / pixels))
+    search = nearest_step if settings.max_bytes is None else smallest_step_within
+    return search(size, wanted, low, high, near)
 
 
 def _meet(
-    coder: TileCoder, overhead: int, settings: Settings, picture: Picture, progress
+    coder: TileCoder, overhead: int, settings: Settings, picture: Picture, progress, near=None
 ) -> tuple[int, Coded]:
-    """The step that meets the settings, and everything coded with it.
+    """The step that meets the settings, and everything coded with it; `near` is a guess.
 
     What corrections and refined latents take is known only once they are there, so a wanted
     size may take a second or third try.
     """
-    step = _choose_step(coder, overhead, settings, picture)
+    step = _choose_step(coder, overhead, settings, picture, near)
     coded = _code(coder, step, picture, settings.jobs, progress)
     if not (settings.rate or settings.max_bytes):
         return step, coded
     tried = {step: coded}
     surplus = _surplus(coder, step, coded, settings.jobs)
     while len(tried) < TRIES:
-        again = _choose_step(coder, overhead + surplus, settings, picture)
+        again = _choose_step(coder, overhead + surplus, settings, picture, step)
         if again in tried:
             break
         step = again

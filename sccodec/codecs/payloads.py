@@ -49,10 +49,8 @@ class TileCoder:
         self._counted: dict[int, float] = {}
 
     def of(self, latents) -> TileCoder:
-        """A coder of other latents of the same picture, whose nearest symbols are the best."""
-        coder = TileCoder(self.model, self.grid, latents, self.offsets, self.skipped, self.effort)
-        coder.chosen = False
-        return coder
+        """A coder of other latents of the same picture."""
+        return TileCoder(self.model, self.grid, latents, self.offsets, self.skipped, self.effort)
 
     def analysed(self, layer: int, tile: int) -> Analysed:
         name, box = self.model.layers[layer].name, self.grid.latents(tile)
@@ -86,22 +84,40 @@ class TileCoder:
             return self._counted[step]
 
         def count(tile: int) -> float:
-            total, seen = 0.0, {}
-            for layer in self.layers(tile):
-                chooser, coded = quantize.choose(
-                    self.model.priors[layer],
-                    self.analysed(layer, tile),
-                    self.step(layer, tile, step),
-                    _below(self.model, layer, seen),
-                    self.worth(layer),
-                )
-                seen[layer] = coded.seen
+            return sum(
                 # Payloads are whole words, and the coder's start costs about half of one.
-                total += 32 * math.ceil(chooser.bits / 32 + 0.5) + 8 * len(self.front(layer))
-            return total
+                32 * math.ceil(chooser.bits / 32 + 0.5) + 8 * len(self.front(layer))
+                for layer, (chooser, _) in self.choices(tile, step)
+            )
 
         self._counted[step] = sum(each(count, range(len(self.grid)), jobs))
         return self._counted[step]
+
+    def quantised(self, step: int, jobs: int) -> Latents:
+        """What a decoder would know at a step index; nothing is coded."""
+
+        def work(tile: int) -> list[np.ndarray]:
+            return [coded.latent for _, (_, coded) in self.choices(tile, step)]
+
+        latents = Latents(self.model, self.grid.canvas)
+        for tile, found in enumerate(each(work, range(len(self.grid)), jobs)):
+            for n, latent in enumerate(found):
+                latents.put(n, self.grid.latents(tile), latent, self.step(n, tile, step))
+        return latents
+
+    def choices(self, tile: int, step: int):
+        """(layer, what `quantize.choose` gives) of each layer of a tile."""
+        seen: dict[int, np.ndarray] = {}
+        for layer in self.layers(tile):
+            found = quantize.choose(
+                self.model.priors[layer],
+                self.analysed(layer, tile),
+                self.step(layer, tile, step),
+                _below(self.model, layer, seen),
+                self.worth(layer),
+            )
+            seen[layer] = found[1].seen
+            yield layer, found
 
     def front(self, layer: int) -> bytes:
         """What stands in front of a payload without a correction."""

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sccodec.codecs.image import choices
 from sccodec.entropy.fixed import ACTIVATION_BITS, WEIGHT_BITS
 from sccodec.entropy.tables import STEPS, TOTAL
 from sccodec.errors import CodecError
@@ -21,6 +22,7 @@ from sccodec.latents import quantize
 from sccodec.latents.prior import OFFSET_BITS, OFFSET_EVERY
 from sccodec.latents.quantize import Analysed
 from sccodec.latents.worth import LAMBDA
+from sccodec.media.picture import Picture
 from sccodec.profiles.registry import DIGEST, FORMAT, Model
 from sccodec.train import onnx_graphs
 from sccodec.train.data import Crops
@@ -228,26 +230,21 @@ def rounding_cost(
     return rows
 
 
-@torch.no_grad()
-def recount(model: PictureModel, exported: Model, crops: Crops, count: int) -> Model:
-    """Replaces the tables of a model folder by what its own encoder meets on `count` crops.
+def recount(exported: Model, crops: Crops, count: int) -> Model:
+    """Replaces the tables of a model folder by what its own encoder meets on `count` crops, at its
+    default effort.
 
     The trained ones are of one shape and know nothing of rate-distortion optimised symbols.
     They count as BELIEF symbols each. Returns the model.
     """
-    model, tables = model.cpu().eval(), exported.tables
+    tables = exported.tables
     met = np.zeros(len(tables.counts))
     low, high = exported.about["steps"]
     random = np.random.default_rng(1)
     for n in np.linspace(0, len(crops) - 1, min(count, len(crops))).astype(int):
-        y_base, y, z_base, z = model.analyse(crops.centred(n))
-        lower, index = None, int(random.integers(low, high + 1))
-        parts = zip(exported.priors, exported.layers, (y_base, y), (z_base, z), strict=True)
-        for prior, plan, ys, zs in parts:
-            tile = Analysed(ys[0].numpy(), zs[0].numpy())
-            own = min(index + plan.coarser, STEPS - 1)
-            chooser, coded = quantize.choose(prior, tile, own, lower, plan.worth)
-            lower = coded.seen
+        pixels = crops.centred(n)[0].numpy().transpose(1, 2, 0) + 128
+        picture, step = Picture(pixels.astype(np.uint8)), int(random.integers(low, high + 1))
+        for _, (chooser, _) in choices(picture, step, exported):
             for symbols, table in chooser.rounds:
                 met += np.bincount(tables.places(symbols, table), minlength=len(met))
     counts = [

@@ -283,7 +283,7 @@ def test_tables_counted_anew_take_fewer_bits_for_what_they_were_counted_on(folde
     model = PictureModel(TINY).eval()
     start(model, crops)
     trained = export.export(model, tmp_path / "tiny-x", "tiny-x", (-1.0, 4.0), {})
-    counted = export.recount(model, trained, crops, 4)
+    counted = export.recount(trained, crops, 4)
     assert counted.digest != trained.digest
     assert counted.digest == (counted.folder / "digest.txt").read_text().strip()
     counted.check()

@@ -1,0 +1,59 @@
+"""Latents moved to where they lead: nearer to the picture, for less."""
+
+from importlib import resources
+
+import numpy as np
+import pytest
+from conftest import picture
+from PIL import Image
+
+from sccodec.codecs import image
+from sccodec.codecs.image import Settings
+from sccodec.codecs.payloads import TileCoder
+from sccodec.codecs.reanalysis import analysed, moved, passes
+from sccodec.codecs.tiles import Box, Grid
+from sccodec.container import from_bytes
+from sccodec.media.image import from_array
+from sccodec.profiles.registry import find
+
+STEP = 300
+
+
+def test_the_higher_the_effort_the_more_passes():
+    assert [passes(effort) for effort in range(1, 7)] == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("kind", ["photo", "letters", "gray", "16 bit"])
+def test_a_file_costs_less(kind, tiny_model):
+    pixels = {
+        "photo": picture(128, 192, seed=1),
+        "letters": np.kron(np.random.default_rng(1).integers(0, 2, (32, 48, 1)), np.ones((4, 4, 3)))
+        .astype(np.uint8) * 255,
+        "gray": picture(128, 192, seed=2)[..., :1],
+        "16 bit": picture(128, 192, seed=3).astype(np.uint16) * 257,
+    }[kind]  # fmt: skip
+    costs = []
+    for effort in (2, 3):
+        data = image.encode(from_array(pixels), Settings(step=STEP, effort=effort), tiny_model)
+        decoded = image.decode(from_bytes(data), model=tiny_model)[0].pixels
+        scale = 257.0 if pixels.dtype == np.uint16 else 1.0
+        error = np.square(decoded / scale - pixels / scale).mean()
+        costs.append(8 * len(data) / pixels[..., 0].size + 0.18 / 4 ** ((STEP - 256) / 32) * error)
+    assert costs[1] < costs[0]
+
+
+def test_what_decodes_is_analysed_more_as_the_original_was():
+    model = find("photo-1")
+    original = from_array(np.asarray(Image.open(resources.files("sccodec") / "demo/photo.png")))
+    grid = Grid(original.width, original.height, 1024)
+    wanted = analysed(model, original, grid.canvas, 1)
+    before = TileCoder(model, grid, wanted, [0], set(), 3)
+    whole = Box(0, 0, original.width, original.height)
+    errors, differences = [], []
+    for coder in (before, moved(before, STEP, original, 1)):
+        decoded = coder.quantised(STEP, 1).pixels(1, whole, original)
+        found = analysed(model, from_array(decoded), grid.canvas, 1)
+        differences.append(np.square(found["enhancement.y"] - wanted["enhancement.y"]).mean())
+        errors.append(np.square(decoded - original.pixels.astype(float)).mean())
+    assert differences[1] < 0.98 * differences[0]
+    assert errors[1] < 0.96 * errors[0]
