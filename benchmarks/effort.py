@@ -1,6 +1,6 @@
 """What encoding effort costs and buys: files of two efforts at the same steps, side by side.
 
-    python benchmarks/effort.py FOLDER [--efforts 1,2,5] [--steps 272,304,336,368] [--crop 256]
+    python benchmarks/effort.py FOLDER [--efforts 1,2,3,4,5] [--steps 272,304,336,368] [--crop 256]
 
 Rates and PSNR are those of written files, means over the pictures; BD-rate is against the first
 effort. With --crop only the centres of the pictures are coded, since the highest efforts take
@@ -47,7 +47,7 @@ def numbers(text: str) -> list[int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--efforts", type=numbers, default=[1, 2, 5])
+    parser.add_argument("--efforts", type=numbers, default=[1, 2, 3, 4, 5])
     parser.add_argument("--steps", type=numbers, default=[272, 304, 336, 368])
     parser.add_argument("--crop", type=int, metavar="PIXELS", help="sides of the centres")
     options = parser.parse_args()
