@@ -101,9 +101,13 @@ def encode(
     )
     frame = _frame(picture, grid, model, settings)
     overhead = _overhead(frame, limits)  # a file that no reader would take is refused here
-    latents = analysed(model, picture, grid.canvas, settings.jobs)
-    offsets, skipped = _interest(settings.interest, grid)
-    coder = TileCoder(model, grid, latents, offsets, skipped, effort)
+    coder = TileCoder(
+        model,
+        grid,
+        analysed(model, picture, grid.canvas, settings.jobs),
+        *_interest(settings.interest, grid),
+        effort,
+    )
     step = None
     if passes(effort):
         step = _choose_step(coder, overhead, settings, picture)

@@ -48,7 +48,8 @@ def moved(coder: TileCoder, step: int, picture: Picture, jobs: int) -> TileCoder
         latents = analysed(coder.model, decoded, coder.grid.canvas, jobs)
         for n, layer in enumerate(layers):
             y, z = f"{layer.name}.y", f"{layer.name}.z"
-            latents[y] = first[y] + (quantised.layer(n) - latents[y])
+            np.subtract(quantised.layer(n), latents[y], out=latents[y])
+            latents[y] += first[y]
             latents[z] = first[z]
         coder = coder.of(latents)
     return coder
