@@ -1,13 +1,13 @@
 """Analysis by synthesis: latents that lead to the picture, not only away from it.
 
-The latents y of a picture x are quantised to ŷ, which decode to x'. The networks are not linear,
-so the analysis of x' is not quite ŷ: it tells where the synthesis really leads. y moved back by
-that difference,
+The latents y = analysis(x) of a picture are quantised to ŷ, which decode to x'. Networks are not
+linear, so the analysis of x' is not quite ŷ: it tells where the synthesis really leads. y moved back
+by that difference,
 
     y' = y + (ŷ - analysis(x')),
 
-and quantised anew, leaves less error for fewer bits: it is one step of a fixed-point iteration for
-latents whose decoded picture has the analysis of the original, up to rounding.
+and quantised anew, leaves less error for nearly the same bits. It is a step of a fixed-point
+iteration for latents whose decoded picture is analysed as the original is, up to rounding.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from sccodec.codecs.canvas import canvas
 from sccodec.codecs.payloads import TileCoder
 from sccodec.codecs.tiles import Box
 from sccodec.media.picture import Picture
+from sccodec.profiles.registry import Model
 from sccodec.transform.graphs import LATENT, analyse
 
 EFFORTS = 3, 5  # from which latents are moved, and moved once more
 
 
-def analysed(model, picture: Picture, whole: Box, jobs: int) -> dict[str, np.ndarray]:
+def analysed(model: Model, picture: Picture, whole: Box, jobs: int) -> dict[str, np.ndarray]:
     """The analysis of a picture, by output; `whole` is its canvas in latents."""
     cut = functools.partial(canvas, picture)
     return analyse(model.analysis, cut, whole.height * LATENT, whole.width * LATENT, jobs)

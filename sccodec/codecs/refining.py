@@ -69,9 +69,9 @@ def refine(
                 latents[f"{name}.y"][_cut(box)] = found.y[n]
                 latents[f"{name}.z"][_cut(box, HYPER // LATENT)] = found.z[n]
                 around.layer(n)[_cut(box)] = found.latents[n]
-    found = coder.of(latents)
-    found.chosen = False  # their nearest symbols are the best
-    fresh = found.code(step, jobs, None)
+    refined = coder.of(latents)
+    refined.chosen = False  # their nearest symbols are the best
+    fresh = refined.code(step, jobs, None)
     costs = [_costs(coder, parts, step, picture, jobs) for parts in (coded, fresh)]
     return [new if b < a else old for old, new, a, b in zip(coded, fresh, *costs, strict=True)]
 
