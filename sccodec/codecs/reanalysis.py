@@ -1,8 +1,8 @@
 """Analysis by synthesis: latents that lead to the picture, not only away from it.
 
 The latents y = analysis(x) of a picture are quantised to ŷ, which decode to x'. Networks are not
-linear, so the analysis of x' is not quite ŷ: it tells where the synthesis really leads. y moved back
-by that difference,
+linear, so the analysis of x' is not quite ŷ: it tells where the synthesis really leads. y moved
+back by that difference,
 
     y' = y + (ŷ - analysis(x')),
 
