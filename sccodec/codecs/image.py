@@ -28,6 +28,7 @@ from sccodec.transform.graphs import HYPER, LATENT
 DEFAULT_QUALITY = 50.0
 DEFAULT_EFFORT = 5
 CORRECTED = 4  # effort from which each tile's finish is corrected
+GROWTH = 0.03  # share of the bytes that moved latents take in addition, about
 ONE_BIT = 288  # step index of about one bit per pixel, where a search begins
 TRIES = 5  # steps that are coded to meet a size
 
@@ -108,11 +109,7 @@ def encode(
         *_interest(settings.interest, grid),
         effort,
     )
-    step = None
-    if passes(effort):
-        step = _choose_step(coder, overhead, settings, picture)
-        coder = moved(coder, step, picture, settings.jobs)
-    step, coded = _meet(coder, overhead, settings, picture, progress, step)
+    step, coded = _meet(coder, overhead, settings, picture, progress)
     most = math.inf if settings.max_bytes is None else settings.max_bytes
     while (size := overhead + _payload_bytes(coded)) > most:
         if step >= coder.range[1]:
@@ -201,26 +198,34 @@ def _choose_step(
     def size(step: int) -> float:
         return overhead + coder.bits(step, settings.jobs) / 8
 
-    pixels = picture.width * picture.height
-    wanted = settings.rate * pixels / 8 if settings.max_bytes is None else settings.max_bytes
+    wanted, pixels = _wanted(settings, picture), picture.width * picture.height
     if near is None:
         near = ONE_BIT - round(OCTAVE * math.log2(8 * max(wanted, 1) / pixels))
     search = nearest_step if settings.max_bytes is None else smallest_step_within
     return search(size, wanted, low, high, near)
 
 
-def _meet(
-    coder: TileCoder, overhead: int, settings: Settings, picture: Picture, progress, near=None
-) -> tuple[int, Coded]:
-    """The step that meets the settings, and everything coded with it; `near` is a guess.
+def _wanted(settings: Settings, picture: Picture) -> float:
+    """Bytes of the whole file that are asked for."""
+    if settings.max_bytes is not None:
+        return settings.max_bytes
+    return settings.rate * picture.width * picture.height / 8
 
-    What corrections and refined latents take is known only once they are there, so a wanted
-    size may take a second or third try.
+
+def _meet(
+    coder: TileCoder, overhead: int, settings: Settings, picture: Picture, progress
+) -> tuple[int, Coded]:
+    """The step that meets the settings, and everything coded with it.
+
+    What corrections and latents that were moved or refined take is known only once they are there,
+    so a wanted size may take a second or third try.
     """
-    step = _choose_step(coder, overhead, settings, picture, near)
+    if settings.rate is None and settings.max_bytes is None:
+        step = _choose_step(coder, overhead, settings, picture)
+        return step, _code(coder, step, picture, settings.jobs, progress)
+    surplus = round(GROWTH * _wanted(settings, picture)) if passes(coder.effort) else 0
+    step = _choose_step(coder, overhead + surplus, settings, picture)
     coded = _code(coder, step, picture, settings.jobs, progress)
-    if not (settings.rate or settings.max_bytes):
-        return step, coded
     tried = {step: coded}
     surplus = _surplus(coder, step, coded, settings.jobs)
     while len(tried) < TRIES:
@@ -267,6 +272,8 @@ def _payload_bytes(coded: Coded) -> int:
 
 
 def _code(coder: TileCoder, step: int, picture: Picture, jobs: int, progress) -> Coded:
+    # Moved for one step they do not suit another: what it has quantised to 0 tends to stay so.
+    coder = moved(coder, step, picture, jobs)
     coded = coder.code(step, jobs, progress)
     if coder.effort in refining.ITERATIONS:
         coded = refining.refine(coder, coded, step, picture, jobs, progress)

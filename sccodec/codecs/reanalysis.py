@@ -38,7 +38,7 @@ def passes(effort: int) -> int:
 
 
 def moved(coder: TileCoder, step: int, picture: Picture, jobs: int) -> TileCoder:
-    """A coder of latents that lead nearer to `picture` at this step index and those near it."""
+    """A coder of latents that lead nearer to `picture` at this step index."""
     layers, first = coder.model.layers, coder.latents
     # In 16 bits: rounded to 8, the decoded picture would differ by more than its latents' move.
     like = Picture(np.empty((1, 1, picture.channels), np.uint16))
