@@ -68,6 +68,15 @@ class Latents:
         place = (columns.start, rows.start, columns.stop, rows.stop)
         self.pieces[layer].append((place, correction))
 
+    def correct(self, layer: int, box: Box, correction: Correction) -> None:
+        """Replaces the correction of one (layer, tile)."""
+        part = box.grown(0, self.window)
+        left, top = part.left - self.window.left, part.top - self.window.top
+        place = (left, top, left + part.width, top + part.height)
+        self.pieces[layer] = [
+            (where, correction if where == place else old) for where, old in self.pieces[layer]
+        ]
+
     def pixels(self, layer: int, box: Box, like: Picture, jobs: int = 1) -> np.ndarray:
         """Pixels of `box` from all layers up to `layer`: (H, W, C) in the type of `like`."""
         out = np.empty((box.height, box.width, like.channels), like.pixels.dtype)

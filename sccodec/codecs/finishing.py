@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sccodec.codecs.canvas import canvas
+from sccodec.codecs.canvas import Latents, canvas
 from sccodec.codecs.payloads import Coded, TileCoder
 from sccodec.codecs.tiles import Box, Grid
 from sccodec.latents.corrections import LONGEST, NONE, STRAIGHT, Numbers, pack, rice_bits, size
@@ -21,6 +21,7 @@ from sccodec.media.image import Picture
 from sccodec.transform.finish import AROUND, Rectangle
 from sccodec.transform.graphs import LATENT, Span
 
+CORRECTED = 4  # effort from which each tile's finish is corrected
 SWEEPS = 3
 FINEST = 12  # unit of numbers: 2^-FINEST at least
 
@@ -28,13 +29,21 @@ FINEST = 12  # unit of numbers: 2^-FINEST at least
 def correct(coder: TileCoder, coded: Coded, step: int, picture: Picture, jobs: int) -> Coded:
     """The same parts, with corrections in front where they save more than they take."""
     coded = [list(parts) for parts in coded]
-    for n, plan in enumerate(coder.model.layers):
-        if not plan.finish:
-            continue
-        for tile, normal in _normals(coder, coded, n, step, picture, jobs).items():
-            front = fit(normal, LAMBDA / 3, plan.bends)
-            coded[tile][n] = replace(coded[tile][n], front=front)
+    for (tile, n), front in corrections(coder, coder.decoded(coded, step), picture, jobs).items():
+        coded[tile][n] = replace(coded[tile][n], front=front)
     return coded
+
+
+def corrections(
+    coder: TileCoder, latents: Latents, picture: Picture, jobs: int
+) -> dict[tuple[int, int], bytes]:
+    """What to put in front of the payload of each (tile, layer) that has a finish."""
+    return {
+        (tile, n): fit(normal, LAMBDA / 3, plan.bends)
+        for n, plan in enumerate(coder.model.layers)
+        if plan.finish
+        for tile, normal in _normals(coder, latents, n, picture, jobs).items()
+    }
 
 
 @dataclass
@@ -49,11 +58,10 @@ class Normal:
 
 
 def _normals(
-    coder: TileCoder, coded: Coded, layer: int, step: int, picture: Picture, jobs: int
+    coder: TileCoder, latents: Latents, layer: int, picture: Picture, jobs: int
 ) -> dict[int, Normal]:
-    """The normal equations of each tile that has this layer."""
-    grid = coder.grid
-    latents, bends = coder.decoded(coded, step), coder.model.layers[layer].bends
+    """The normal equations of each tile that has this layer; `latents` lose their corrections."""
+    grid, bends = coder.grid, coder.model.layers[layer].bends
     none = coder.model.heads[layer].finish.none  # a correction, so that no tiles are merged
     latents.pieces[layer] = [(place, none) for place, _ in latents.pieces[layer]]
     sums: dict[int, dict[Rectangle, Normal]] = defaultdict(dict)
@@ -82,7 +90,7 @@ def _normals(
             sum(np.float64(parts[place].target) for place in sorted(parts)),
         )
         for tile, parts in sums.items()
-        if coded[tile][layer]
+        if layer in coder.layers(tile)
     }
 
 

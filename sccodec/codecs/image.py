@@ -10,7 +10,7 @@ import numpy as np
 
 from sccodec.codecs import refining
 from sccodec.codecs.canvas import Latents
-from sccodec.codecs.finishing import correct
+from sccodec.codecs.finishing import CORRECTED, correct
 from sccodec.codecs.payloads import Coded, TileCoder, Unusable, decode_tiles, layer_chain
 from sccodec.codecs.reanalysis import analysed, moved, passes
 from sccodec.codecs.tiles import Box, Grid, choose_tile, region, up_to
@@ -27,7 +27,6 @@ from sccodec.transform.graphs import HYPER, LATENT
 
 DEFAULT_QUALITY = 50.0
 DEFAULT_EFFORT = 5
-CORRECTED = 4  # effort from which each tile's finish is corrected
 GROWTH = 0.03  # share of the bytes that moved latents take in addition, about
 ONE_BIT = 288  # step index of about one bit per pixel, where a search begins
 TRIES = 5  # steps that are coded to meet a size
@@ -276,7 +275,7 @@ def _code(coder: TileCoder, step: int, picture: Picture, jobs: int, progress) ->
     coder = moved(coder, step, picture, jobs)
     coded = coder.code(step, jobs, progress)
     if coder.effort in refining.ITERATIONS:
-        coded = refining.refine(coder, coded, step, picture, jobs, progress)
+        return refining.refine(coder, coded, step, picture, jobs, progress)
     return correct(coder, coded, step, picture, jobs) if coder.effort >= CORRECTED else coded
 
 

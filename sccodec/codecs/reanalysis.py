@@ -17,8 +17,10 @@ import functools
 import numpy as np
 
 from sccodec.codecs.canvas import canvas
+from sccodec.codecs.finishing import CORRECTED, corrections
 from sccodec.codecs.payloads import TileCoder
 from sccodec.codecs.tiles import Box
+from sccodec.latents.corrections import unpack
 from sccodec.media.picture import Picture
 from sccodec.profiles.registry import Model
 from sccodec.transform.graphs import LATENT, analyse
@@ -45,6 +47,9 @@ def moved(coder: TileCoder, step: int, picture: Picture, jobs: int) -> TileCoder
     whole = Box(0, 0, picture.width, picture.height)
     for _ in range(passes(coder.effort)):
         quantised = coder.quantised(step, jobs)
+        if coder.effort >= CORRECTED:  # they do part of the same work
+            for (tile, n), front in corrections(coder, quantised, picture, jobs).items():
+                quantised.correct(n, coder.grid.latents(tile), unpack(front, layers[n].bends)[0])
         decoded = Picture(quantised.pixels(len(layers) - 1, whole, like, jobs))
         latents = analysed(coder.model, decoded, coder.grid.canvas, jobs)
         for n, layer in enumerate(layers):

@@ -10,6 +10,7 @@ from itertools import pairwise
 import numpy as np
 
 from sccodec.codecs.canvas import Latents, canvas
+from sccodec.codecs.finishing import correct
 from sccodec.codecs.payloads import Coded, TileCoder
 from sccodec.codecs.tiles import Box
 from sccodec.entropy.tables import step_size
@@ -40,7 +41,7 @@ def refine(
     jobs: int,
     progress: Progress | None = None,
 ) -> Coded:
-    """The parts `coded`, those of a tile replaced where refined latents cost less.
+    """The parts `coded` with corrections, those of a tile replaced where refined latents cost less.
 
     Windows are refined one after the other, each around what those before have come to;
     `progress` is told of iterations.
@@ -71,9 +72,12 @@ def refine(
                 around.layer(n)[_cut(box)] = found.latents[n]
     refined = coder.of(latents)
     refined.chosen = False  # their nearest symbols are the best
-    fresh = refined.code(step, jobs, None)
-    costs = [_costs(coder, parts, step, picture, jobs) for parts in (coded, fresh)]
-    return [new if b < a else old for old, new, a, b in zip(coded, fresh, *costs, strict=True)]
+    both = [
+        correct(coder, parts, step, picture, jobs)
+        for parts in (coded, refined.code(step, jobs, None))
+    ]
+    costs = [_costs(coder, parts, step, picture, jobs) for parts in both]
+    return [new if b < a else old for old, new, a, b in zip(*both, *costs, strict=True)]
 
 
 def _costs(coder: TileCoder, coded: Coded, step: int, picture: Picture, jobs: int) -> list[float]:
