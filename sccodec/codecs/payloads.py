@@ -127,19 +127,10 @@ class TileCoder:
         """The parts of each tile, without corrections."""
 
         def work(tile: int) -> list[Part | None]:
-            parts: list[Part | None] = []
-            seen: dict[int, np.ndarray] = {}
-            for layer in self.layers(tile):
-                payload, coded = quantize.encode(
-                    self.model.priors[layer],
-                    self.model.models,
-                    self.analysed(layer, tile),
-                    self.step(layer, tile, step),
-                    _below(self.model, layer, seen),
-                    self.worth(layer),
-                )
-                seen[layer] = coded.seen
-                parts.append(Part(payload, coded.latent, self.front(layer)))
+            parts: list[Part | None] = [
+                Part(quantize.packed(self.model.models, chooser), coded.latent, self.front(layer))
+                for layer, (chooser, coded) in self.choices(tile, step)
+            ]
             return parts + [None] * (len(self.model.layers) - len(parts))
 
         return each(work, range(len(self.grid)), jobs, progress)

@@ -1,4 +1,4 @@
-"""The three drivers of the prior: encode a tile, decode it, or only count its bits."""
+"""The drivers of the prior: a tile's symbols are chosen and counted, packed, or decoded."""
 
 from __future__ import annotations
 
@@ -101,20 +101,12 @@ def _drive(rounds, answer) -> Coded:
         return stop.value
 
 
-def encode(
-    prior: LayerPrior,
-    models: Models,
-    tile: Analysed,
-    step_index: int,
-    lower: np.ndarray | None,
-    worth: tuple[float, ...] | None = None,
-) -> tuple[Payload, Coded]:
-    """Quantises and codes one layer of one tile; see `Chooser` for `worth`.
+def packed(models: Models, chooser: Chooser) -> Payload:
+    """The payload of chosen symbols.
 
-    The payload's symbols are read back before it is returned: one that cannot be read is never
-    written. Raises CodecError then, which would be a bug of ours.
+    They are read back before it is returned: one that cannot be read is never written. Raises
+    CodecError then, which would be a bug of ours.
     """
-    chooser, coded = choose(prior, tile, step_index, lower, worth)
     payload = coder.encode(models, chooser.rounds)
     check = coder.checksum([symbols for symbols, _ in chooser.rounds])
     try:
@@ -125,7 +117,7 @@ def encode(
         again = None
     if again != check:
         raise CodecError("the encoder could not read back what it wrote; nothing was written")
-    return Payload(payload, check), coded
+    return Payload(payload, check)
 
 
 def decode(

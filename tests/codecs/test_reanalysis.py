@@ -8,7 +8,7 @@ from conftest import picture
 from PIL import Image
 
 from sccodec.codecs import image
-from sccodec.codecs.image import Settings
+from sccodec.codecs.image import Interest, Settings
 from sccodec.codecs.payloads import TileCoder
 from sccodec.codecs.reanalysis import analysed, moved, passes
 from sccodec.codecs.tiles import Box, Grid
@@ -57,3 +57,15 @@ def test_what_decodes_is_analysed_more_as_the_original_was():
         errors.append(np.square(decoded - original.pixels.astype(float)).mean())
     assert differences[1] < 0.98 * differences[0]
     assert errors[1] < 0.96 * errors[0]
+
+
+def test_a_region_of_interest_is_better_there_at_the_default_effort():
+    with Image.open(resources.files("sccodec") / "demo/photo.png") as photo:
+        pixels = np.asarray(photo)[:192, :192]
+    inside, errors = np.s_[64:128, 64:128], []
+    for interest in (None, Interest((64, 64, 64, 64), finer=32)):
+        settings = Settings(step=340, tile=64, interest=interest)
+        data = image.encode(from_array(pixels), settings, find("photo-1"))
+        decoded = image.decode(from_bytes(data))[0].pixels.astype(float)
+        errors.append(np.square(decoded - pixels)[inside].mean())
+    assert errors[1] < 0.6 * errors[0]

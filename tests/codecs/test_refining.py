@@ -9,7 +9,7 @@ from conftest import picture
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sccodec.codecs import image, refining
+from sccodec.codecs import image, reanalysis, refining
 from sccodec.codecs.image import Interest, Settings
 from sccodec.codecs.tiles import Box
 from sccodec.container import from_bytes
@@ -131,10 +131,12 @@ def test_a_rate_is_met_and_a_region_of_interest_kept(quick, tiny_model):
 @pytest.mark.parametrize("shape", [(40, 52, 1), (40, 52, 3)])
 def test_gray_deep_and_tiny_pictures(torch, monkeypatch, tiny_model, shape):
     monkeypatch.setitem(refining.ITERATIONS, 6, 60)
+    # Where latents have been moved first, so small a tile may have nothing left to gain.
+    monkeypatch.setattr(reanalysis, "EFFORTS", ())
     pixels = picture(*shape[:2], seed=8, channels=shape[2])
     for one in (pixels, pixels.astype(np.uint16) * 257):
         files = [
             image.encode(from_array(one), Settings(step=300, effort=e), tiny_model) for e in (5, 6)
         ]
         before, after = (costs(one, data, 300)[0] for data in files)
-        assert after <= before  # so small a tile may have nothing to gain
+        assert after < before

@@ -34,7 +34,8 @@ def both_layers(model, step, height=8, width=12):
 def test_decoding_gives_what_encoding_left(tiny_model, step):
     for layer, tile, lower in both_layers(tiny_model, step):
         prior, models = tiny_model.priors[layer], tiny_model.models
-        payload, coded = quantize.encode(prior, models, tile, step, lower)
+        chooser, coded = quantize.choose(prior, tile, step, lower)
+        payload = quantize.packed(models, chooser)
         size = tile.y.shape[1:]
         check, again = quantize.decode(prior, models, payload.data, size, step, lower)
         assert check == payload.checksum
@@ -47,7 +48,8 @@ def test_counted_bits_are_the_payload(tiny_model, step):
     for layer, tile, lower in both_layers(tiny_model, step, 32, 32):
         prior = tiny_model.priors[layer]
         chooser, counted = quantize.choose(prior, tile, step, lower)
-        payload, coded = quantize.encode(prior, tiny_model.models, tile, step, lower)
+        chooser, coded = quantize.choose(prior, tile, step, lower)
+        payload = quantize.packed(tiny_model.models, chooser)
         assert len(payload.data) == pytest.approx(chooser.bits / 8, rel=0.02, abs=8)
         np.testing.assert_array_equal(counted.seen, coded.seen)
 
@@ -117,7 +119,8 @@ def test_the_largest_symbols_stay_exact(tiny_model):
 def test_a_payload_of_another_layer_is_noticed(tiny_model):
     (_, base, _), (_, rest, lower) = both_layers(tiny_model, 256)
     models = tiny_model.models
-    payload, _ = quantize.encode(tiny_model.priors[0], models, base, 256, None)
+    chooser, _ = quantize.choose(tiny_model.priors[0], base, 256, None)
+    payload = quantize.packed(models, chooser)
     try:
         check, _ = quantize.decode(
             tiny_model.priors[1], models, payload.data, rest.y.shape[1:], 256, lower
