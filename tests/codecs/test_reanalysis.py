@@ -68,4 +68,4 @@ def test_a_region_of_interest_is_better_there_at_the_default_effort():
         data = image.encode(from_array(pixels), settings, find("photo-1"))
         decoded = image.decode(from_bytes(data))[0].pixels.astype(float)
         errors.append(np.square(decoded - pixels)[inside].mean())
-    assert errors[1] < 0.6 * errors[0]
+    assert errors[1] < 0.7 * errors[0]
