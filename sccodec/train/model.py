@@ -29,6 +29,8 @@ from sccodec.train.networks import (
 from sccodec.train.prior import Entropy
 from sccodec.transform.graphs import ABSENT, log2_of_plane, step_plane
 
+TRANSFORMS = ("analysis.", "synthesis.")
+
 
 @dataclass
 class Coded:
@@ -114,7 +116,8 @@ def start(model: PictureModel, crops: Crops, pictures: int = 600) -> None:
     analysis, full, base = model.analysis, model.synthesis, model.base_synthesis
     analysis.base_linear.weight.copy_((GAIN * bases[LOW].T)[:, :, None, None])
     analysis.linear.weight.copy_((GAIN * bases[HIGH].T)[:, :, None, None])
-    analysis.band_scale.copy_((band_power / blocks).rsqrt().float())
+    for net in (analysis, full):
+        net.band_scale.copy_((band_power / blocks).rsqrt().float())
     base.linear.weight.copy_((bases[LOW] / GAIN)[:, :, None, None])
     full.linear.weight.zero_()
     full.linear.weight[:LOW, : shape.base].copy_((bases[LOW] / GAIN)[:, :, None, None])
@@ -163,18 +166,43 @@ def warm_start(model: PictureModel, path) -> tuple[int, int]:
     """Takes from a checkpoint every weight whose name and shape agree, so that a change of
     architecture need not start from nothing; returns how many, and of how many.
 
-    Bricks that the checkpoint does not have begin silent: a deeper model does what it did.
+    Bricks that the checkpoint does not have begin silent, and so do channels at 1/8 that it does
+    not have and what they are shown: a deeper or wider model does what it did.
     Raises BadRequest if `path` is not a checkpoint.
     """
-    weights, _ = _read(Path(path))
-    own = model.state_dict()
+    weights, state = _read(Path(path))
+    own, taken = model.state_dict(), 0
     for name, part in model.named_modules():
         if isinstance(part, Brick) and f"{name}.leave.weight" not in weights:
             part.silence()
-    fit = [k for k, v in own.items() if k in weights and weights[k].shape == v.shape]
-    for name in fit:
-        own[name].copy_(weights[name])
-    return len(fit), len(own)
+    before = state.get("shape", {}).get("wide8", 0)
+    wider = before and _lacks_width(state["shape"], model.shape)
+    if wider and "synthesis.see.conv.weight" not in weights:
+        for part in (model.synthesis.see.conv.weight, model.synthesis.see.conv.bias):
+            part[:before] = 0
+    for name, new in own.items():
+        old = weights.get(name)
+        if old is not None and old.shape == new.shape:
+            new.copy_(old)
+        elif old is not None and wider and name.startswith(TRANSFORMS):
+            new[: len(old)] = 0  # those of before do not see what is new
+            new[tuple(map(slice, old.shape))] = old
+        else:
+            continue
+        taken += 1
+    return taken, len(own)
+
+
+def _lacks_width(before: dict, now: Shape) -> bool:
+    """Whether a checkpoint's networks are these but for fewer channels at 1/8, and bricks."""
+    wanted = dataclasses.asdict(now)
+    may_differ = {"wide8", "analysis8", "analysis16", "synthesis8", "synthesis16"}
+    same = all(
+        (tuple(value) if isinstance(value, list) else value) == wanted[name]
+        for name, value in before.items()
+        if name not in may_differ
+    )
+    return same and before["wide8"] <= now.wide8
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict]:

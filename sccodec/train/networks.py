@@ -197,6 +197,18 @@ class Pass(nn.Module):
         return x[:, :, d:-d, d:-d]
 
 
+def beyond_edges(x: torch.Tensor) -> torch.Tensor:
+    """(N, C, H, W) with its outer rows and columns repeated as far as a finish sees.
+
+    Not `F.pad`, whose gradient a compiler lays out otherwise than it promises.
+    """
+    reach = sum(DILATIONS)
+    for axis in (2, 3):
+        first, last = x.narrow(axis, 0, 1), x.narrow(axis, -1, 1)
+        x = torch.cat([*[first] * reach, x, *[last] * reach], axis)
+    return x
+
+
 class Finish(nn.Sequential):
     """What a synthesis does at full resolution: a few passes over its pixels.
 
@@ -208,9 +220,7 @@ class Finish(nn.Sequential):
 
     def forward(self, x, step):
         # What lies beyond the edges is filtered like the rest, as it is in the exported graph.
-        edge = (sum(DILATIONS),) * 4
-        x, step = F.pad(x, edge, mode="replicate"), F.interpolate(step, scale_factor=BLOCK)
-        step = F.pad(step, edge, mode="replicate")
+        x, step = beyond_edges(x), beyond_edges(F.interpolate(step, scale_factor=BLOCK))
         if not x.is_cuda:  # twice as fast at so few channels
             x = x.contiguous(memory_format=torch.channels_last)
         for one in self:
@@ -252,7 +262,8 @@ class Analysis(nn.Module):
         self.bricks8 = Bricks(s.wide8, s.analysis8)
         self.down = Down(s.wide8, s.wide16)
         self.bricks16 = Bricks(s.wide16, s.analysis16)
-        self.leave = pointwise(s.wide16, s.enhancement, 0)
+        # Sees the bricks at 1/8 too: 16x16 pixels are more than `wide16` channels can tell.
+        self.leave = pointwise(s.wide16 + 4 * s.wide8, s.enhancement, 0)
         self.base_hyper = HyperAnalysis(s.base, s.base_wide, s.hyper[0])
         self.hyper = HyperAnalysis(s.enhancement, s.wide8, s.hyper[1])
         # Filled in by `start`: brings wavelet bands to unit size for the bricks.
@@ -271,7 +282,7 @@ class Analysis(nn.Module):
     def features(self, bands):
         """Wavelet bands (N, 48, 4 h, 4 w) -> (N, C, h, w), what `leave` makes latents of."""
         u = self.bricks8(self.enter(bands * self.band_scale[:, None, None]))
-        return self.bricks16(self.down(u))
+        return torch.cat([self.bricks16(self.down(u)), F.pixel_unshuffle(u, 2)], 1)
 
 
 class HyperAnalysis(nn.Module):
@@ -321,11 +332,17 @@ class Synthesis(nn.Module):
         self.enter = pointwise(s.base + s.enhancement + 2, s.wide16)
         self.bricks16 = Bricks(s.wide16, s.synthesis16)
         self.up = pointwise(s.wide16, 4 * s.wide8)
+        # Shows the bricks at 1/8 what the linear path makes, of which the bricks at 1/16 have
+        # `wide16` channels for 16x16 pixels.
+        self.see = Down(LOW, s.wide8)
         self.bricks8 = Bricks(s.wide8, s.synthesis8)
         self.leave = pointwise(s.wide8, 4 * LOW, 0)
+        self.register_buffer("band_scale", torch.ones(LOW))  # as in the analysis
 
     def forward(self, y, step):
         u = torch.cat([y * self.unit[:, None, None], step], 1)
+        c = F.pixel_shuffle(self.linear(y), 4)
         u = F.pixel_shuffle(self.up(self.bricks16(self.enter(u))), 2)
-        c = F.pixel_shuffle(self.linear(y), 4) + F.pixel_shuffle(self.leave(self.bricks8(u)), 2)
+        u = u + self.see(c * self.band_scale[:, None, None])
+        c = c + F.pixel_shuffle(self.leave(self.bricks8(u)), 2)
         return wavelet.inverse(c, self.kernel)

@@ -176,6 +176,12 @@ def block_filters(conv: torch.nn.Conv2d, kernel: torch.Tensor) -> torch.Tensor:
     return blocks.reshape(out, 3, 16, 16)
 
 
+def _at_8(b: Builder, pixels: str, down: Down, net: Analysis | Synthesis) -> str:
+    """What a `Down` makes of scaled bands: 2x2 of these become one 8x8 filter of pixels."""
+    weight = torch.einsum("obij,bcyx->ociyjx", scaled(down.conv, net.band_scale), net.kernel)
+    return b.conv(pixels, weight.reshape(len(weight), 3, 8, 8), down.conv.bias, stride=8)
+
+
 def analysis_graph(net: Analysis, lap: Lap, path: Path) -> None:
     b, kernel = Builder("analysis"), net.kernel
     pixels = b.lap("pixels", lap.matrix())
@@ -184,14 +190,13 @@ def analysis_graph(net: Analysis, lap: Lap, path: Path) -> None:
     low_in.weight.copy_(scaled(net.base_in, net.band_scale[:3].repeat_interleave(16)))
     u = b.conv(pixels, block_filters(low_in, kernel[:3]), net.base_in.bias, stride=16)
     y_base = b.add(y_base, b.layer(b.bricks(u, net.base_bricks), net.base_out))
-    # 2x2 of bands become one 8x8 filter of pixels.
-    enter = net.enter.conv
-    weight = torch.einsum("obij,bcyx->ociyjx", scaled(enter, net.band_scale), kernel)
-    u = b.conv(pixels, weight.reshape(len(weight), 3, 8, 8), enter.bias, stride=8)
-    u = b.bricks(u, net.bricks8)
+    u = b.bricks(_at_8(b, pixels, net.enter, net), net.bricks8)
     y = b.conv(pixels, block_filters(net.linear, kernel[3:]), stride=16)
     v = b.bricks(b.layer(u, net.down.conv), net.bricks16)
-    y = b.add(y, b.layer(v, net.leave))
+    down = net.down.conv
+    at_16, at_8 = net.leave.weight.split([down.out_channels, 4 * down.in_channels], 1)
+    y = b.add(y, b.conv(v, at_16, net.leave.bias))
+    y = b.add(y, b.conv(u, at_8.reshape(len(at_8), -1, 2, 2), stride=2))
     outputs = {
         "base.y": y_base,
         "enhancement.y": y,
@@ -247,11 +252,9 @@ def full_graph(net: Synthesis, lap: Lap, path: Path) -> None:
     b = Builder("enhancement")
     u = b.node("Concat", "latents", "steps", axis=1)
     u = b.bricks(b.conv(u, scaled(net.enter, net.unit), net.enter.bias), net.bricks16)
-    u = b.bricks(b.shuffle(b.layer(u, net.up), 2), net.bricks8)
-    pixels = b.add(
-        _pixel_layer(b, "latents", net.linear, net.kernel, 4),
-        _pixel_layer(b, u, net.leave, net.kernel, 2),
-    )
+    plain = _pixel_layer(b, "latents", net.linear, net.kernel, 4)
+    u = b.add(b.shuffle(b.layer(u, net.up), 2), _at_8(b, plain, net.see, net))
+    pixels = b.add(plain, _pixel_layer(b, b.bricks(u, net.bricks8), net.leave, net.kernel, 2))
     _save_synthesis(b, lap, path, net.linear.in_channels, 2, pixels)
 
 

@@ -161,6 +161,18 @@ class Quantiser(nn.Module):
         inverse = (1 / step).expand_as(ratio)
         return self.offset_net(torch.stack([ratio, inverse], -1)).squeeze(-1).clamp(0, 0.5)
 
+    def offset_of_tables(self, log2_ratio, step):
+        """`offset` of the nearest table, as coding has it: log2_ratio (N, ...), step (N, 1, 1, 1).
+
+        There are few tables, so this takes a fraction of the time.
+        """
+        each = torch.arange(-4 * TABLES_PER_OCTAVE, 4 * TABLES_PER_OCTAVE + 1, device=step.device)
+        each = (each / TABLES_PER_OCTAVE).expand(len(step), -1)
+        offsets = self.offset(each, step.reshape(-1, 1))
+        at = (log2_ratio.detach().clamp(-4, 4) + 4) * TABLES_PER_OCTAVE
+        at = at.round().long().reshape(len(step), -1)
+        return offsets.gather(1, at).reshape(log2_ratio.shape)
+
     def hyper_log2_step(self, log2_step):
         """log2 of the hyper-latent step for log2 of the latent step, same shape; at least -1."""
         if not self.hyper_steps:
@@ -215,7 +227,7 @@ class Entropy(nn.Module):
         ratio = log2_scale - log2_step
         bits = bits + quantiser.bits(self.noisy((y - mean) / step), ratio).sum((1, 2, 3))
         context = q * step + mean
-        offset = quantiser.offset(ratio, step)
+        offset = quantiser.offset_of_tables(ratio, step)
         recon = (q - torch.sign(q.detach()) * offset) * step + mean
         return bits, recon, context
 

@@ -4,6 +4,8 @@ Vyas et al., "SOAP: Improving and Stabilizing Shampoo using Adam", 2024 (arXiv 2
 weights of a layer are a matrix (outputs, inputs * taps). Running means of G G^T and G^T G tell in
 which directions of both sides gradients go together; there, and not weight by weight, Adam scales
 them. Vectors, and sides longer than `LONGEST`, are left as Adam has them.
+
+Weights of the same shape are updated as one stack: a network has hundreds, most of them small.
 """
 
 from __future__ import annotations
@@ -14,10 +16,15 @@ LONGEST = 512  # a side's eigenvectors take memory and time by its square and cu
 LOOK = 2  # every so many steps the gradient enters the preconditioners
 RENEW = 20  # and the eigenbases follow them; both take as long as many a small batch
 TINY = 1e-8
+LARGE = 64  # sides from which on bfloat16 pays where a CPU multiplies it
+HAS_BFLOAT16 = torch.cpu.get_capabilities().get("avx512_bf16", False)
 
 
 class Soap(torch.optim.Optimizer):
-    """Takes the groups that Adam takes; its first step only begins the preconditioners."""
+    """Takes the groups that Adam takes; its first step only begins the preconditioners.
+
+    The state of a stack of weights is kept with the first of them.
+    """
 
     def __init__(self, groups, lr: float = 1e-3, betas: tuple[float, float] = (0.95, 0.95)):
         super().__init__(groups, {"lr": lr, "betas": betas})
@@ -25,21 +32,20 @@ class Soap(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure=None):
         for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is not None:
-                    self._update(weight, group["lr"], *group["betas"])
+            for weights in _stacks(group["params"]):
+                if any(weight.grad is not None for weight in weights):
+                    self._update(weights, group["lr"], *group["betas"])
 
-    def _update(self, weight: torch.Tensor, rate: float, beta: float, beta2: float) -> None:
-        gradient = weight.grad.reshape(len(weight) if weight.dim() else 1, -1)
-        matrix = weight.dim() > 1 and min(gradient.shape) > 1
-        state = self.state[weight]
+    def _update(self, weights: list, rate: float, beta: float, beta2: float) -> None:
+        grads = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
+        gradient = torch.stack([_matrix(grad) for grad in grads])
+        state, sizes = self.state[weights[0]], gradient.shape[1:]
         if not state:
             state["count"] = 0
             state["mean"], state["square"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
-            sides = gradient.shape if matrix else (LONGEST + 1,) * 2
             state["moments"] = [
-                _moment(gradient, side) if size <= LONGEST else None
-                for side, size in enumerate(sides)
+                _moment(gradient, side) if min(sizes) > 1 and size <= LONGEST else None
+                for side, size in enumerate(sizes)
             ]
             state["bases"] = [None if m is None else _eigenvectors(m) for m in state["moments"]]
             return
@@ -48,9 +54,10 @@ class Soap(torch.optim.Optimizer):
         turned = _turn(gradient, state["bases"])
         mean.lerp_(turned, 1 - beta)
         square.lerp_(turned * turned, 1 - beta2)
-        size = (square / (1 - beta2**count)).sqrt() + TINY
-        change = _turn(mean / (1 - beta**count) / size, state["bases"], back=True)
-        weight.add_(change.reshape(weight.shape), alpha=-rate)
+        size = (square / (1 - beta2**count)).sqrt_().add_(TINY)
+        change = _turn((mean / (1 - beta**count)).div_(size), state["bases"], back=True)
+        changes = [one.reshape(weight.shape) for one, weight in zip(change, weights, strict=True)]
+        torch._foreach_add_(weights, changes, alpha=-rate)
         if count % LOOK == 0:
             for side, moment in enumerate(state["moments"]):
                 if moment is not None:
@@ -64,26 +71,47 @@ class Soap(torch.optim.Optimizer):
         for side, (moment, basis) in enumerate(zip(state["moments"], state["bases"], strict=True)):
             if moment is not None:
                 grown = moment @ basis
-                order = (grown * basis).sum(0).argsort(descending=True)
-                state["square"] = state["square"].index_select(side, order)
-                state["bases"][side] = torch.linalg.qr(grown[:, order])[0]
+                order = (grown * basis).sum(1, keepdim=True).argsort(descending=True)
+                along = order if side else order.mT
+                state["square"] = state["square"].take_along_dim(along, 1 + side)
+                state["bases"][side] = torch.linalg.qr(grown.take_along_dim(order, 2))[0]
         state["mean"] = _turn(mean, state["bases"])
 
 
+def _stacks(weights: list) -> list[list]:
+    """Weights by the shape of their matrices, in order."""
+    stacks: dict = {}
+    for weight in weights:
+        stacks.setdefault((*_matrix(weight).shape, weight.device), []).append(weight)
+    return list(stacks.values())
+
+
+def _matrix(weight: torch.Tensor) -> torch.Tensor:
+    return weight.reshape(len(weight) if weight.dim() else 1, -1)
+
+
 def _moment(gradient: torch.Tensor, side: int) -> torch.Tensor:
-    return gradient.T @ gradient if side else gradient @ gradient.T
+    return _product(gradient.mT, gradient) if side else _product(gradient, gradient.mT)
 
 
 def _eigenvectors(moment: torch.Tensor) -> torch.Tensor:
-    tiny = 1e-12 * torch.eye(len(moment), device=moment.device)
-    return torch.linalg.eigh(moment + tiny)[1].flip(1)
+    tiny = 1e-12 * torch.eye(moment.shape[-1], device=moment.device)
+    return torch.linalg.eigh(moment + tiny)[1].flip(2)
 
 
 def _turn(values: torch.Tensor, bases, back: bool = False) -> torch.Tensor:
     """Into the eigenbases of both sides, or back out of them."""
     rows, columns = bases
     if rows is not None:
-        values = (rows if back else rows.T) @ values
+        values = _product(rows if back else rows.mT, values)
     if columns is not None:
-        values = values @ (columns.T if back else columns)
+        values = _product(values, columns.mT if back else columns)
     return values
+
+
+def _product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """a @ b; of large matrices in bfloat16 where that is faster, whose rounding is far below the
+    noise of a gradient."""
+    if HAS_BFLOAT16 and a.device.type == "cpu" and min(*a.shape[1:], *b.shape[1:]) >= LARGE:
+        return (a.bfloat16() @ b.bfloat16()).float()
+    return a @ b

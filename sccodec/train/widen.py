@@ -75,7 +75,7 @@ def _regression(model: PictureModel, more: int, crops: Crops, pictures: int):
     deviations (more,)."""
     kernel = torch.from_numpy(wavelet.filters())
     log2_step = torch.full((1, 1, 1, 1), math.log2(STEP))
-    size = HIGH + model.shape.wide16
+    size = HIGH + model.analysis.leave.in_channels
     square = torch.zeros(size, size).double()
     cross = torch.zeros(LOW + HIGH, size).double()
     blocks = 0

@@ -25,6 +25,7 @@ from sccodec.train import data, export, loop
 from sccodec.train.loss import rate_distortion
 from sccodec.train.model import Coded, PictureModel, load, save_weights, start
 from sccodec.train.networks import Finish, Lap, Shape
+from sccodec.train.prior import Quantiser
 
 TINY = Shape(
     base=6, enhancement=10, hyper=(2, 3), wide8=6, wide16=8, analysis8=1, analysis16=1,
@@ -158,6 +159,33 @@ def test_bricks_are_added_without_changing_what_a_model_does(folder, tmp_path):
     expected, found = (m.eval()(x, log2_step, log2_step) for m in (before, after.model))
     assert torch.equal(found.full, expected.full)
     assert torch.equal(found.enhancement_bits, expected.enhancement_bits)
+
+
+@torch.no_grad()
+def test_channels_are_added_without_changing_what_a_model_does(folder, tmp_path):
+    narrow = PictureModel(TINY)
+    leave = narrow.analysis.leave.weight
+    for weight in (leave, narrow.synthesis.leave.weight):
+        torch.nn.init.normal_(weight, std=0.5)
+    save_weights(tmp_path / "weights.npz", narrow)
+    before = load(tmp_path / "weights.npz")[0].eval()
+    # As from a model whose bricks at 1/8 saw nothing but those at 1/16, and told nothing else.
+    for value in (before.synthesis.see.conv.weight, before.synthesis.see.conv.bias):
+        value.zero_()
+    before.analysis.leave.weight[:, TINY.wide16 :] = 0
+    with np.load(tmp_path / "weights.npz") as archive:
+        arrays = {name: archive[name] for name in archive.files if ".see." not in name}
+    arrays["analysis.leave.weight"] = arrays["analysis.leave.weight"][:, : TINY.wide16]
+    np.savez(tmp_path / "older.npz", **arrays)
+    wider = replace(TINY, wide8=10, synthesis8=2)
+    recipe = replace(loop.read_recipe(folder / "tiny.toml"), network=wider)
+    after = loop.Run(recipe, folder, tmp_path / "run", tmp_path, "cpu", tmp_path / "older.npz")
+    x = torch.from_numpy(scene(1)[:64, :64]).permute(2, 0, 1)[None] - 128.0
+    log2_step = torch.zeros(1, 1, 1, 1)
+    expected, found = (m.eval()(x, log2_step, log2_step) for m in (before, after.model))
+    torch.testing.assert_close(found.full, expected.full)
+    torch.testing.assert_close(found.enhancement_bits, expected.enhancement_bits)
+    assert after.model.synthesis.see.conv.weight[TINY.wide8 :].abs().min() > 0
 
 
 @torch.no_grad()
@@ -372,3 +400,30 @@ def test_crops_are_cached_and_cut_inside_the_pictures(folder, tmp_path):
     batch = next(data.Batches(crops, 3, 64, "cpu", seed=1))
     assert batch.shape == (3, 3, 64, 64)
     assert 0 <= batch.min() and batch.max() <= 255
+
+
+def test_fine_steps_see_crops_of_their_own(folder, tmp_path):
+    (tmp_path / "flat").mkdir()
+    Image.fromarray(np.full((96, 96, 3), 201, np.uint8)).save(tmp_path / "flat" / "flat.png")
+    recipe = replace(
+        loop.read_recipe(folder / "tiny.toml"), batch=5, fine_sources=(tmp_path / "flat",)
+    )
+    for share, flat in ((1.0, [True] * 2 + [False] * 3), (0.0, [False] * 5)):
+        one = replace(recipe, fine_share=share)
+        run = loop.Run(one, folder, tmp_path / f"run{share}", tmp_path / "cache", "cpu")
+        batch = next(run._batches(seed=1))
+        assert (batch == 201).all((1, 2, 3)).tolist() == flat
+
+
+def test_offsets_of_tables_are_the_offsets_of_their_ratios():
+    quantiser = Quantiser()
+    torch.manual_seed(0)
+    for layer in quantiser.offset_net[::2]:
+        torch.nn.init.normal_(layer.weight, std=0.2)
+    torch.nn.init.constant_(quantiser.offset_net[-1].bias, 0.25)
+    step = torch.tensor([0.7, 9.0]).reshape(2, 1, 1, 1)
+    near = torch.linspace(-5, 5, 162).reshape(2, 3, 3, 9)
+    table = (near.clamp(-4, 4) * 8).round() / 8
+    found = quantiser.offset_of_tables(near, step)
+    torch.testing.assert_close(found, quantiser.offset(table, step))
+    assert found.std() > 0.01
