@@ -9,7 +9,6 @@ import math
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -41,8 +40,6 @@ class Recipe:
     offsets: bool = True
     hyper_steps: bool = True
     sources: tuple[str, ...] = ()
-    fine_sources: tuple[str, ...] = ()
-    fine_share: float = 0.0
     validation: tuple[str, ...] = ()
     steps: int = 100_000
     batch: int = 8
@@ -106,8 +103,6 @@ class Run:
         self.out.mkdir(parents=True, exist_ok=True)
         root = Path(data_dir)
         self.crops = data.load([root / s for s in recipe.sources], cache)
-        fine = recipe.fine_sources if recipe.fine_share else ()
-        self.fine_crops = data.load([root / s for s in fine], cache) if fine else None
         self.held_out = data.load([root / s for s in recipe.validation], cache)
         self.step, self.best = 0, math.inf
         last = self.out / "last.pt"
@@ -171,7 +166,9 @@ class Run:
         """
         recipe, begin, first = self.recipe, time.monotonic(), self.step
         budget = math.inf if max_minutes is None else 60 * max_minutes
-        batches = self._batches(seed=1 + first)
+        batches = iter(
+            data.Batches(self.crops, recipe.batch, recipe.crop, self.device, seed=1 + first)
+        )
         draw = np.random.default_rng(7 + first)
         told = validated = begin
         self.model.train()
@@ -194,19 +191,6 @@ class Run:
                 self.checkpoint(say)
                 validated = time.monotonic()
         self.checkpoint(say)
-
-    def _batches(self, seed: int) -> Iterator[torch.Tensor]:
-        """Batches of crops; in their finer half some are of `fine_sources`."""
-        recipe = self.recipe
-        batches = data.Batches(self.crops, recipe.batch, recipe.crop, self.device, seed)
-        half = recipe.batch // 2
-        if self.fine_crops is None or not half:
-            yield from batches
-        fine = data.Batches(self.fine_crops, half, recipe.crop, self.device, seed)
-        for x, finer in zip(batches, fine, strict=True):
-            chosen = torch.from_numpy(fine.random.random(half) < recipe.fine_share)
-            x[:half] = torch.where(chosen.to(x.device)[:, None, None, None], finer, x[:half])
-            yield x
 
     def _update(self, x, draw):
         recipe, count = self.recipe, len(x)

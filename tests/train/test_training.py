@@ -402,19 +402,6 @@ def test_crops_are_cached_and_cut_inside_the_pictures(folder, tmp_path):
     assert 0 <= batch.min() and batch.max() <= 255
 
 
-def test_fine_steps_see_crops_of_their_own(folder, tmp_path):
-    (tmp_path / "flat").mkdir()
-    Image.fromarray(np.full((96, 96, 3), 201, np.uint8)).save(tmp_path / "flat" / "flat.png")
-    recipe = replace(
-        loop.read_recipe(folder / "tiny.toml"), batch=5, fine_sources=(tmp_path / "flat",)
-    )
-    for share, flat in ((1.0, [True] * 2 + [False] * 3), (0.0, [False] * 5)):
-        one = replace(recipe, fine_share=share)
-        run = loop.Run(one, folder, tmp_path / f"run{share}", tmp_path / "cache", "cpu")
-        batch = next(run._batches(seed=1))
-        assert (batch == 201).all((1, 2, 3)).tolist() == flat
-
-
 def test_offsets_of_tables_are_the_offsets_of_their_ratios():
     quantiser = Quantiser()
     torch.manual_seed(0)
