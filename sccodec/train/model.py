@@ -29,7 +29,7 @@ from sccodec.train.networks import (
 from sccodec.train.prior import Entropy
 from sccodec.transform.graphs import ABSENT, log2_of_plane, step_plane
 
-TRANSFORMS = ("analysis.", "synthesis.")
+TRANSFORMS = ("analysis.", "synthesis.")  # of which some parts have channels at 1/8
 
 
 @dataclass
@@ -175,11 +175,11 @@ def warm_start(model: PictureModel, path) -> tuple[int, int]:
     for name, part in model.named_modules():
         if isinstance(part, Brick) and f"{name}.leave.weight" not in weights:
             part.silence()
-    before = state.get("shape", {}).get("wide8", 0)
-    wider = before and _lacks_width(state["shape"], model.shape)
+    before = state.get("shape", {})
+    wider = _lacks_width(before, model.shape)
     if wider and "synthesis.see.conv.weight" not in weights:
         for part in (model.synthesis.see.conv.weight, model.synthesis.see.conv.bias):
-            part[:before] = 0
+            part[: before["wide8"]] = 0
     for name, new in own.items():
         old = weights.get(name)
         if old is not None and old.shape == new.shape:
@@ -195,14 +195,13 @@ def warm_start(model: PictureModel, path) -> tuple[int, int]:
 
 def _lacks_width(before: dict, now: Shape) -> bool:
     """Whether a checkpoint's networks are these but for fewer channels at 1/8, and bricks."""
-    wanted = dataclasses.asdict(now)
     may_differ = {"wide8", "analysis8", "analysis16", "synthesis8", "synthesis16"}
     same = all(
-        (tuple(value) if isinstance(value, list) else value) == wanted[name]
+        (tuple(value) if isinstance(value, list) else value) == getattr(now, name, None)
         for name, value in before.items()
         if name not in may_differ
     )
-    return same and before["wide8"] <= now.wide8
+    return same and before.get("wide8", now.wide8 + 1) <= now.wide8
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict]:

@@ -197,18 +197,6 @@ class Pass(nn.Module):
         return x[:, :, d:-d, d:-d]
 
 
-def beyond_edges(x: torch.Tensor) -> torch.Tensor:
-    """(N, C, H, W) with its outer rows and columns repeated as far as a finish sees.
-
-    Not `F.pad`, whose gradient a compiler lays out otherwise than it promises.
-    """
-    reach = sum(DILATIONS)
-    for axis in (2, 3):
-        first, last = x.narrow(axis, 0, 1), x.narrow(axis, -1, 1)
-        x = torch.cat([*[first] * reach, x, *[last] * reach], axis)
-    return x
-
-
 class Finish(nn.Sequential):
     """What a synthesis does at full resolution: a few passes over its pixels.
 
@@ -220,7 +208,9 @@ class Finish(nn.Sequential):
 
     def forward(self, x, step):
         # What lies beyond the edges is filtered like the rest, as it is in the exported graph.
-        x, step = beyond_edges(x), beyond_edges(F.interpolate(step, scale_factor=BLOCK))
+        edge = (sum(DILATIONS),) * 4
+        x, step = F.pad(x, edge, mode="replicate"), F.interpolate(step, scale_factor=BLOCK)
+        step = F.pad(step, edge, mode="replicate")
         if not x.is_cuda:  # twice as fast at so few channels
             x = x.contiguous(memory_format=torch.channels_last)
         for one in self:

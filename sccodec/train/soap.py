@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import torch
 
+from sccodec.train.networks import CPU_HAS_BFLOAT16
+
 LONGEST = 512  # a side's eigenvectors take memory and time by its square and cube
 LOOK = 2  # every so many steps the gradient enters the preconditioners
 RENEW = 20  # and the eigenbases follow them; both take as long as many a small batch
 TINY = 1e-8
 LARGE = 64  # sides from which on bfloat16 pays where a CPU multiplies it
-HAS_BFLOAT16 = torch.cpu.get_capabilities().get("avx512_bf16", False)
 
 
 class Soap(torch.optim.Optimizer):
@@ -112,6 +113,6 @@ def _turn(values: torch.Tensor, bases, back: bool = False) -> torch.Tensor:
 def _product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """a @ b; of large matrices in bfloat16 where that is faster, whose rounding is far below the
     noise of a gradient."""
-    if HAS_BFLOAT16 and a.device.type == "cpu" and min(*a.shape[1:], *b.shape[1:]) >= LARGE:
+    if CPU_HAS_BFLOAT16 and a.device.type == "cpu" and min(*a.shape[1:], *b.shape[1:]) >= LARGE:
         return (a.bfloat16() @ b.bfloat16()).float()
     return a @ b
