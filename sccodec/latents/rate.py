@@ -30,7 +30,7 @@ def nearest_step(
             other = min(octaves, key=lambda index: (index == at, abs(index - at)))
             slope = min((octaves[at] - octaves[other]) / (at - other), slope / 8)
         found = min(max(at - round(octaves[at] / slope), low), high)
-        if found in octaves or len(octaves) > 1 and abs(found - at) <= NEAR:
+        if found in octaves or (len(octaves) > 1 and abs(found - at) <= NEAR):
             return found
         at = found
     return min(octaves, key=lambda index: abs(cost(index) - target))
