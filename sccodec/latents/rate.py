@@ -6,34 +6,18 @@ import math
 from collections.abc import Callable
 
 OCTAVE = 32  # step indexes over which a cost about halves
-NEAR = 4  # step indexes over which a cost is foretold
-MOST = 12  # costs for a search, however they behave
 
 
 def nearest_step(
     cost: Callable[[int], float], target: float, low: int, high: int, guess: int | None = None
 ) -> int:
-    """The step index in low..high whose cost is nearest to `target`, as far as can be told without
-    calling `cost` for it: that falls as the index grows, and log(cost) is nearly straight.
+    """The step index in low..high whose cost is nearest to `target`.
 
-    `cost` is called two or three times, each index once, the first of them `guess`. Where it is
-    not so straight it is called up to `MOST` times, and the nearest of those indexes is returned.
+    `cost` falls as the index grows; it is called a handful of times, each index once, the first
+    of them `guess`.
     """
-    cost, wanted = _once(cost), max(target, 1e-9)
-    at = min(max((low + high) // 2 if guess is None else guess, low), high)
-    octaves: dict[int, float] = {}  # by which costs are above the target
-
-    while len(octaves) < MOST:
-        octaves[at] = math.log2(max(cost(at), 1e-9) / wanted)
-        slope = -1 / OCTAVE
-        if len(octaves) > 1:
-            other = min(octaves, key=lambda index: (index == at, abs(index - at)))
-            slope = min((octaves[at] - octaves[other]) / (at - other), slope / 8)
-        found = min(max(at - round(octaves[at] / slope), low), high)
-        if found in octaves or (len(octaves) > 1 and abs(found - at) <= NEAR):
-            return found
-        at = found
-    return min(octaves, key=lambda index: abs(cost(index) - target))
+    small, large = bracket(cost := _once(cost), target, low, high, guess)
+    return min((small, large), key=lambda s: abs(cost(s) - target))
 
 
 def smallest_step_within(
