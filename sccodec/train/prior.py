@@ -16,6 +16,7 @@ from sccodec.train.networks import Shape, act, depthwise, pointwise
 
 SMALLEST_LOG2 = -4.0  # log2(scale / step) of the narrowest table
 TABLES_PER_OCTAVE = 8
+OFFSET_OCTAVES = 4  # log2(scale / step) beyond which offsets stay as they are, both ways
 TRACE = 2.0**-13  # share of the heavy tail in every table
 
 
@@ -157,7 +158,7 @@ class Quantiser(nn.Module):
         """Offset in units of the step, 0..0.5, from log2(scale/step) and the step."""
         if not self.offsets:
             return torch.zeros_like(log2_ratio)
-        ratio = torch.exp2(log2_ratio.detach().clamp(-4, 4))
+        ratio = torch.exp2(log2_ratio.detach().clamp(-OFFSET_OCTAVES, OFFSET_OCTAVES))
         inverse = (1 / step).expand_as(ratio)
         return self.offset_net(torch.stack([ratio, inverse], -1)).squeeze(-1).clamp(0, 0.5)
 
@@ -166,12 +167,11 @@ class Quantiser(nn.Module):
 
         There are few tables, so this takes a fraction of the time.
         """
-        each = torch.arange(-4 * TABLES_PER_OCTAVE, 4 * TABLES_PER_OCTAVE + 1, device=step.device)
-        each = (each / TABLES_PER_OCTAVE).expand(len(step), -1)
-        offsets = self.offset(each, step.reshape(-1, 1))
-        at = (log2_ratio.detach().clamp(-4, 4) + 4) * TABLES_PER_OCTAVE
-        at = at.round().long().reshape(len(step), -1)
-        return offsets.gather(1, at).reshape(log2_ratio.shape)
+        most = OFFSET_OCTAVES * TABLES_PER_OCTAVE
+        tables = torch.arange(-most, most + 1, device=step.device) / TABLES_PER_OCTAVE
+        offsets = self.offset(tables.expand(len(step), -1), step.reshape(-1, 1))
+        at = (log2_ratio.detach() * TABLES_PER_OCTAVE).round().clamp(-most, most) + most
+        return offsets.gather(1, at.long().reshape(len(step), -1)).reshape(log2_ratio.shape)
 
     def hyper_log2_step(self, log2_step):
         """log2 of the hyper-latent step for log2 of the latent step, same shape; at least -1."""

@@ -57,8 +57,8 @@ class Soap(torch.optim.Optimizer):
         square.lerp_(turned * turned, 1 - beta2)
         size = (square / (1 - beta2**count)).sqrt_().add_(TINY)
         change = _turn((mean / (1 - beta**count)).div_(size), state["bases"], back=True)
-        changes = [one.reshape(weight.shape) for one, weight in zip(change, weights, strict=True)]
-        torch._foreach_add_(weights, changes, alpha=-rate)
+        for weight, one in zip(weights, change, strict=True):
+            weight.add_(one.reshape(weight.shape), alpha=-rate)
         if count % LOOK == 0:
             for side, moment in enumerate(state["moments"]):
                 if moment is not None:

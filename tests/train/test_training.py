@@ -163,6 +163,7 @@ def test_bricks_are_added_without_changing_what_a_model_does(folder, tmp_path):
 
 @torch.no_grad()
 def test_channels_are_added_without_changing_what_a_model_does(folder, tmp_path):
+    torch.manual_seed(0)
     narrow = PictureModel(TINY)
     leave = narrow.analysis.leave.weight
     for weight in (leave, narrow.synthesis.leave.weight):
@@ -403,8 +404,8 @@ def test_crops_are_cached_and_cut_inside_the_pictures(folder, tmp_path):
 
 
 def test_offsets_of_tables_are_the_offsets_of_their_ratios():
-    quantiser = Quantiser()
     torch.manual_seed(0)
+    quantiser = Quantiser()
     for layer in quantiser.offset_net[::2]:
         torch.nn.init.normal_(layer.weight, std=0.2)
     torch.nn.init.constant_(quantiser.offset_net[-1].bias, 0.25)
