@@ -57,9 +57,9 @@ def where(about: dict) -> str:
 
 def rd_text(report: Report) -> str:
     """Machine, versions, BD-rates and the mean curves."""
-    first, last = report.pictures[0]["name"], report.pictures[-1]["name"]
+    names = sorted(picture["name"] for picture in report.pictures)  # `--show` moves one
     parts = [
-        f"{len(report.pictures)} pictures, {first} to {last}. {where(report.about)}",
+        f"{len(names)} pictures, {names[0]} to {names[-1]}. {where(report.about)}",
         markdown.table(
             ["codec", "version", "options", "settings"],
             [[c["name"], c["version"], c["about"], c["unit"]] for c in report.codecs],
