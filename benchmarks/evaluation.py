@@ -27,7 +27,7 @@ from sccodec.evaluate.report import Report, percent
 
 DOCS = Path(__file__).parents[1] / "docs"
 CODECS = ["scc", "scc:base", "jpeg", "webp", "jpeg2000", "htj2k", "avif", "jxl", "hevc"]
-RATES = [0.15, 0.25, 0.5, 0.75, 1.0, 1.5]
+STEPS = [366, 346, 326, 306, 286, 266]  # 0.15 to 1.5 bits per pixel, as means over Kodak
 LAYER_RATES = [0.5, 1.0]
 SIZES = [0.1, 0.4, 1.5]
 PUBLISHED = [
@@ -67,14 +67,11 @@ def rd_text(report: Report) -> str:
         "\n".join(f"* {note}" for note in report.notes),
     ]
     for measure in MEASURES:
-        found = report.differences(measure)
-        rows = [
-            [curve.name, *(percent(found[a].get(curve.name)) or "—" for a in found)]
-            for curve in report.curves
-            if any(found[a].get(curve.name) for a in found)
-        ]
-        heads = [f"BD-rate, {MEASURES[measure]}", *(f"against {a}" for a in found)]
-        parts.append(markdown.table(heads, rows))
+        heads = f"mean of each picture's BD-rate, {MEASURES[measure]}"
+        parts.append(_differences(report, heads, report.by_picture(measure)))
+    for measure in MEASURES:
+        heads = f"BD-rate of mean curves, {MEASURES[measure]}"
+        parts.append(_differences(report, heads, report.differences(measure)))
     columns = [c for c in ("bpp", *MEASURES, *COSTS) if _has(report, c)]
     rows = [
         [curve.name, number(point["setting"]), *(number(point[c]) or "—" for c in columns)]
@@ -83,6 +80,15 @@ def rd_text(report: Report) -> str:
     ]
     parts.append(markdown.table(["codec", "setting", *columns], rows))
     return "\n\n".join(filter(None, parts))
+
+
+def _differences(report: Report, head: str, found: dict[str, dict]) -> str:
+    rows = [
+        [curve.name, *(percent(each.get(curve.name)) or "—" for each in found.values())]
+        for curve in report.curves
+        if any(each.get(curve.name) for each in found.values())
+    ]
+    return markdown.table([head, *(f"against {anchor}" for anchor in found)], rows)
 
 
 def _has(report: Report, column: str) -> bool:
@@ -162,13 +168,14 @@ def rd(images: list[str], options: argparse.Namespace) -> str:
     plan = comparison.Plan(
         images,
         CODECS,
-        RATES,
+        [],
         options.published,
         PUBLISHED if options.published else None,
         list(ANCHORS),
         not options.no_time,
         3,
         JOBS,
+        STEPS,
     )
     folder = options.work / "rd"
     report, _ = comparison.run(plan, folder, tell)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import click
+from click.core import ParameterSource
 
 from sccodec.cli import border
+from sccodec.errors import BadRequest
 from sccodec.extras import need
 
 
@@ -14,6 +16,18 @@ def numbers(_context, _option, value: str) -> list[float]:
         return [float(part) for part in value.split(",") if part.strip()]
     except ValueError:
         raise click.BadParameter(f"{value!r} is not a list of numbers such as 0.25,0.5,1") from None
+
+
+def steps_or_none(_context, _option, value: str | None) -> list[int] | None:
+    """`360,320` as whole numbers; None if nothing is given."""
+    if value is None:
+        return None
+    try:
+        return [int(part) for part in value.split(",") if part.strip()]
+    except ValueError:
+        raise click.BadParameter(
+            f"{value!r} is not a list of step indexes such as 360,320"
+        ) from None
 
 
 def words(_context, _option, value: str) -> list[str]:
@@ -64,6 +78,13 @@ def command():
     help="scc, scc:LAYER, scc@MODEL and others; those that are not installed are left out.",
 )
 @rates_option
+@click.option(
+    "--steps",
+    callback=steps_or_none,
+    metavar="INDEX[,INDEX]",
+    help="Step indexes of .scc files, falling, in place of --rates: as others take a quality, and "
+    "as published curves are means.",
+)
 @click.option("--published", metavar="FILE", help="JSON of published curves, drawn as well.")
 @click.option(
     "--curve", "wanted", multiple=True, metavar="NAME", help="Only this one of FILE; repeatable."
@@ -82,7 +103,7 @@ def command():
 )
 @jobs_option
 @border.border
-def rd(images, output, codecs, rates, published, wanted, anchors, no_time, show, jobs):
+def rd(images, output, codecs, rates, steps, published, wanted, anchors, no_time, show, jobs):
     """Rate-distortion curves, BD-rate and a page to look at.
 
     Writes points.csv, report.json, an SVG for each measure and report.html, which needs no
@@ -92,6 +113,10 @@ def rd(images, output, codecs, rates, published, wanted, anchors, no_time, show,
     from pathlib import Path
 
     from sccodec.evaluate import comparison
+
+    given = click.get_current_context().get_parameter_source("rates")
+    if steps is not None and given is ParameterSource.COMMANDLINE:
+        raise BadRequest("--rates and --steps exclude each other")
 
     plan = comparison.Plan(
         list(images),
@@ -103,6 +128,7 @@ def rd(images, output, codecs, rates, published, wanted, anchors, no_time, show,
         not no_time,
         show,
         jobs,
+        steps,
     )
     report, names = comparison.run(plan, Path(output), progress())
     for note in report.notes:

@@ -7,7 +7,7 @@ import io
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -28,6 +28,7 @@ class Adapter:
     decoder: Callable[[bytes, int], np.ndarray]
     about: str  # the options, for the report
     build: Callable[[], str]  # versions of libraries and model
+    by_step: bool = False  # of sccodec's own: settings are step indexes, not rates
 
     def encode(self, pixels: np.ndarray, setting: float, threads: int) -> bytes:
         """Pixels (H, W, 3) uint8 -> the bytes of a whole file. BadRequest if the codec refuses."""
@@ -71,10 +72,13 @@ class Adapter:
 # -- the library's own ------------------------------------------------------------------------
 
 
-def _scc_encode(model: str, layers: list[str], pixels: np.ndarray, rate: float, threads: int):
+def _scc_encode(
+    model: str, layers: list[str], by_step: bool, pixels: np.ndarray, setting: float, threads: int
+) -> bytes:
     import sccodec
 
-    data = sccodec.encode(pixels, profile=model, rate=rate, jobs=threads)
+    asked = {"step": round(setting)} if by_step else {"rate": setting}
+    data = sccodec.encode(pixels, profile=model, jobs=threads, **asked)
     return sccodec.extract(data, layers) if layers else data
 
 
@@ -89,10 +93,11 @@ def up_to(model, layer: int) -> list[str]:
     return [model.layers[n].name for n in (*model.layers[layer].needs, layer)]
 
 
-def scc(name: str, rates: tuple[float, ...]) -> Adapter:
+def scc(name: str, settings: tuple[float, ...], by_step: bool = False) -> Adapter:
     """`scc`, `scc:LAYER`, `scc@MODEL` or `scc:LAYER@MODEL`; every file is encoded whole.
 
-    A layer's file is what `extract` leaves of the whole file of that rate, lower layers included.
+    Settings are bits per pixel of the whole file, or step indexes. A layer's file is what
+    `extract` leaves of the whole file of that setting, lower layers included.
     Raises BadRequest for a layer that the model lacks, WrongModel for a model that is not here.
     """
     from sccodec import __version__
@@ -109,40 +114,30 @@ def scc(name: str, rates: tuple[float, ...]) -> Adapter:
         raise BadRequest(f"codec {name}: model {model.id} has layers {', '.join(names)}")
     layers = up_to(model, names.index(layer)) if layer else []
     what = f"the file extracted down to its {layer}" if layer else "the whole file"
+    asked = "at a step" if by_step else "asked for with --rate; encoding searches the step"
     return Adapter(
         name,
         "sccodec",
         ".scc",
-        "bits per pixel of the whole file",
-        rates,
-        partial(_scc_encode, model.id, layers),
+        "step index" if by_step else "bits per pixel of the whole file",
+        settings,
+        partial(_scc_encode, model.id, layers, by_step),
         _scc_decode,
-        f"{what}, asked for with --rate; encoding searches the step",
-        lambda: f"sccodec {__version__}, {model.id} {model.digest[:16]}",
+        f"{what}, {asked}",
+        lambda: f"sccodec {__version__}, {model.id} {model.digest[:16]}" + ", by step" * by_step,
+        by_step,
     )
 
 
-def _scc_encode_step(model: str, pixels: np.ndarray, step: float, threads: int) -> bytes:
-    import sccodec
-
-    return sccodec.encode(pixels, profile=model, step=round(step), jobs=threads)
-
-
 def scc_by_step(name: str) -> Adapter:
-    """A whole-file adapter of `scc` or `scc@MODEL` whose setting is the step index."""
+    """A whole-file adapter of `scc` or `scc@MODEL` at nine step indexes over the model's range."""
     from sccodec.profiles.registry import find
 
     if name != "scc" and not name.startswith("scc@"):
         raise BadRequest(f"{name} is no whole .scc file", hint="scc and scc@MODEL are")
-    whole = scc(name, ())
     model = find(name.partition("@")[2] or "photo")
     finest, coarsest = model.about["steps"]
-    return replace(
-        whole,
-        unit="step index",
-        settings=tuple(coarsest + (finest - coarsest) * n / 8 for n in range(9)),
-        encoder=partial(_scc_encode_step, model.id),
-    )
+    return scc(name, tuple(coarsest + (finest - coarsest) * n / 8 for n in range(9)), True)
 
 
 # -- others' ----------------------------------------------------------------------------------
@@ -340,26 +335,29 @@ CLASSICAL = {
 }
 
 
-def find(name: str, rates: tuple[float, ...] = ()) -> Adapter:
-    """The adapter of this name; `rates` are the settings of sccodec's own. Raises BadRequest."""
+def find(name: str, settings: tuple[float, ...] = (), by_step: bool = False) -> Adapter:
+    """The adapter of this name; see `scc` for settings of sccodec's own. Raises BadRequest."""
     if name.partition("@")[0].partition(":")[0] == "scc":
-        return scc(name, rates)
+        return scc(name, settings, by_step)
     if name not in CLASSICAL:
         known = ", ".join(("scc", "scc:LAYER", "scc@MODEL", *CLASSICAL))
         raise BadRequest(f"unknown codec {name!r}", hint=f"known are {known}")
     return CLASSICAL[name]
 
 
-def choose(names: list[str], rates: tuple[float, ...]) -> tuple[list[Adapter], list[str]]:
+def choose(
+    names: list[str], settings: tuple[float, ...], by_step: bool = False
+) -> tuple[list[Adapter], list[str]]:
     """The adapters of these names that can run here, and a sentence for each that cannot.
 
+    Settings are those of sccodec's own: bits per pixel of whole files, or step indexes.
     Raises BadRequest for unknown or repeated names, and if none can run.
     """
     if not names:
         raise BadRequest("no codecs")
     if len(set(names)) < len(names):
         raise BadRequest(f"a codec is named twice in {','.join(names)}")
-    found = [find(name, rates) for name in names]
+    found = [find(name, settings, by_step) for name in names]
     left_out = [
         f"{adapter.name} is left out: {adapter.library} is not installed"
         for adapter in found

@@ -22,13 +22,14 @@ class Plan:
 
     images: list[str]
     codecs: list[str]
-    rates: list[float]
+    rates: list[float]  # of sccodec's own files, in bits per pixel
     published: str | None = None
     wanted: list[str] | None = None  # published curves, None for all
     anchors: list[str] | None = None  # None for all measured codecs
     timed: bool = True
     show: int = 3
     jobs: int = 1
+    steps: list[int] | None = None  # step indexes of sccodec's own files, in place of rates
 
 
 def run(plan: Plan, folder: Path, progress: Progress = lambda *_: None) -> tuple[Report, list[str]]:
@@ -37,8 +38,9 @@ def run(plan: Plan, folder: Path, progress: Progress = lambda *_: None) -> tuple
     Nonsense is refused before anything is measured. Raises BadRequest, and what reading a
     picture raises.
     """
-    rates = rate.check_rates(plan.rates)
-    codecs, left_out = adapters.choose(plan.codecs, rates)
+    by_step = plan.steps is not None
+    settings = rate.check_steps(plan.steps) if by_step else rate.check_rates(plan.rates)
+    codecs, left_out = adapters.choose(plan.codecs, settings, by_step)
     published = _published(plan)
     names = [codec.name for codec in codecs]
     known = [*names, *(curve.name for curve in published)]
@@ -127,10 +129,16 @@ def _shown(
 def summary(report: Report) -> str:
     """BD-rate on PSNR against the first anchor, for a terminal."""
     anchor = report.anchors[0]
-    found = report.differences("psnr")[anchor]
+    found, each = (
+        d.get(anchor, {}) for d in (report.differences("psnr"), report.by_picture("psnr"))
+    )
     width = max(len(name) for name in [*found, anchor])
-    lines = [f"BD-rate on RGB PSNR against {anchor}"]
-    lines += [
-        f"{name:<{width}}  {percent(d) or 'no shared range':>16}" for name, d in found.items()
+    lines = [
+        f"BD-rate on RGB PSNR against {anchor}",
+        f"{'':<{width}}  {'mean of pictures':>20}  {'mean curves':>15}",
     ]
-    return "\n".join(lines)
+    lines += [
+        f"{name:<{width}}  {percent(each.get(name)):>20}  {percent(d) or 'no shared range':>15}"
+        for name, d in found.items()
+    ]
+    return "\n".join(line.rstrip() for line in lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,11 +34,7 @@ class Curve:
 
     def of(self, measure: str) -> list[tuple[float, float]]:
         """(bpp, value) of the points that have this measure."""
-        return [
-            (p["bpp"], p[measure])
-            for p in self.points
-            if p.get(measure) is not None and math.isfinite(p[measure])
-        ]
+        return _points(self.points, measure)
 
 
 @dataclass(frozen=True)
@@ -76,6 +73,46 @@ def bd_rate(
     return Difference(percent, float(low), float(high))
 
 
+@dataclass(frozen=True)
+class MeanDifference:
+    """The mean of pictures' BD-rates, over those on which the two codecs share a range."""
+
+    percent: float
+    pictures: int
+    of: int  # pictures that there are
+
+
+def mean_bd_rate(anchor: list[dict], test: list[dict], measure: str) -> MeanDifference | None:
+    """BD-rate of each picture by itself, averaged: rows of two codecs, told apart by `digest`.
+
+    Whatever a codec's setting asks for, a rate or a quality, a picture's own curve is the same, so
+    this compares codecs of both kinds; means by setting do not (see `mean_curve`).
+    None if the codecs share a range on no picture.
+    """
+    pictures = sorted({row["digest"] for row in (*anchor, *test)})
+    percents = []
+    for picture in pictures:
+        curves = (
+            _points([row for row in rows if row["digest"] == picture], measure)
+            for rows in (anchor, test)
+        )
+        difference = bd_rate(*curves)
+        if difference:
+            percents.append(difference.percent)
+    if not percents:
+        return None
+    return MeanDifference(float(np.mean(percents)), len(percents), len(pictures))
+
+
+def _points(rows: Iterable[dict], measure: str) -> list[tuple[float, float]]:
+    """(bpp, value) of the rows that have this measure."""
+    return [
+        (row["bpp"], row[measure])
+        for row in rows
+        if row.get(measure) is not None and math.isfinite(row[measure])
+    ]
+
+
 def _rising(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """By rising rate, without points that cost more than another and are no better."""
     kept: list[tuple[float, float]] = []
@@ -89,6 +126,10 @@ def mean_curve(name: str, rows: list[dict], pictures: int) -> Curve:
     """The mean of bpp and of each measure (of dB, not of errors) over pictures, by setting.
 
     As CompressAI does. A setting that some picture lacks is left out, and so is a measure.
+
+    Only curves of settings of one kind compare: at one rate for every picture the decibels of easy
+    and hard ones lie far apart, at one quality their rates do, and the means of the two kinds
+    differ by several per cent of the rate for the same codec.
     """
     points = []
     for setting in sorted({row["setting"] for row in rows}):

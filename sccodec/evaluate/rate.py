@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from sccodec.container.writer import whole_file
+from sccodec.entropy.tables import STEPS
 from sccodec.errors import BadRequest, CodecError
 from sccodec.evaluate import adapters, machine, quality
 from sccodec.evaluate.adapters import Adapter
@@ -40,6 +41,11 @@ class Point:
     @property
     def key(self) -> tuple:
         return (self.picture.digest, self.codec.name, self.setting, self.codec.version)
+
+    @property
+    def named(self) -> tuple[str, bool]:
+        """What a worker process needs to find the codec."""
+        return self.codec.name, self.codec.by_step
 
     def file(self, folder: Path) -> Path:
         """Where its coded file lies; files of other pictures and versions have other names."""
@@ -69,6 +75,18 @@ def check_rates(rates: list[float]) -> tuple[float, ...]:
     if any(b <= a for a, b in itertools.pairwise(rates)):
         raise BadRequest(f"rates do not rise: {', '.join(f'{rate:g}' for rate in rates)}")
     return tuple(rates)
+
+
+def check_steps(steps: list[int]) -> tuple[int, ...]:
+    """Step indexes, from small files to large ones; BadRequest unless they fall and exist."""
+    if not steps:
+        raise BadRequest("no steps")
+    for step in steps:
+        if not 0 <= step < STEPS:
+            raise BadRequest(f"a step index of {step} is not within 0..{STEPS - 1}")
+    if any(b >= a for a, b in itertools.pairwise(steps)):
+        raise BadRequest(f"steps do not fall: {', '.join(map(str, steps))}")
+    return tuple(steps)
 
 
 def check_journal(journal: Journal, pictures: list[Original]) -> None:
@@ -103,7 +121,7 @@ def measure(
 
     def work(todo: list[Point], function: Callable, what: str, jobs: int, *rest, apart: bool):
         tasks = [
-            (p.key, function, (p.picture.path, p.codec.name, p.setting, p.file(folder), *rest))
+            (p.key, function, (p.picture.path, p.named, p.setting, p.file(folder), *rest))
             for p in todo
         ]
         for key, facts in run_all(tasks, jobs, progress, what, apart):
@@ -154,16 +172,18 @@ def _ignore_interrupts() -> None:
 
 
 @cache
-def _adapter(name: str) -> Adapter:
-    return adapters.find(name)
+def _adapter(name: str, by_step: bool) -> Adapter:
+    return adapters.find(name, by_step=by_step)
 
 
-_warm: set[str] = set()  # codecs that this process has run once
+_warm: set[tuple[str, bool]] = set()  # codecs that this process has run once
 
 
-def _code_timed(path: str, codec: str, setting: float, target: Path, threads: int) -> dict:
+def _code_timed(
+    path: str, codec: tuple[str, bool], setting: float, target: Path, threads: int
+) -> dict:
     """Writes one file: seconds, processor seconds and peak memory of both directions."""
-    adapter, pixels = _adapter(codec), load(path)
+    adapter, pixels = _adapter(*codec), load(path)
     try:
         if codec not in _warm:  # libraries load and threads start once
             adapter.decode(adapter.encode(pixels, setting, threads), threads)
@@ -176,9 +196,9 @@ def _code_timed(path: str, codec: str, setting: float, target: Path, threads: in
     return encoding | decoding | {"threads": threads}
 
 
-def _code_and_grade(path: str, codec: str, setting: float, target: Path) -> dict:
+def _code_and_grade(path: str, codec: tuple[str, bool], setting: float, target: Path) -> dict:
     """Bytes and every measure of quality of one file, which is coded unless it is there."""
-    adapter, pixels = _adapter(codec), load(path)
+    adapter, pixels = _adapter(*codec), load(path)
     if not target.exists():
         try:
             put(target, adapter.encode(pixels, setting, 1))

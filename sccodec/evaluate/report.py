@@ -12,7 +12,16 @@ from html import escape
 from pathlib import Path
 
 from sccodec.container.writer import whole_file
-from sccodec.evaluate.curves import COSTS, MEASURES, Curve, Difference, bd_rate, mean_curve
+from sccodec.evaluate.curves import (
+    COSTS,
+    MEASURES,
+    Curve,
+    Difference,
+    MeanDifference,
+    bd_rate,
+    mean_bd_rate,
+    mean_curve,
+)
 from sccodec.evaluate.page import View, count, facts_table, number, page, slider, table
 from sccodec.evaluate.plots import Line, chart, colour_of
 from sccodec.evaluate.rate import COLUMNS, of_codec
@@ -54,6 +63,19 @@ class Report:
             for anchor in self.anchors
         }
 
+    def by_picture(self, measure: str) -> dict[str, dict[str, MeanDifference | None]]:
+        """The mean of pictures' BD-rates, of measured codecs alone: {anchor: {codec: ...}}."""
+        rows = {codec["name"]: of_codec(self.rows, codec["name"]) for codec in self.codecs}
+        return {
+            anchor: {
+                name: mean_bd_rate(rows[anchor], rows[name], measure)
+                for name in rows
+                if name != anchor
+            }
+            for anchor in self.anchors
+            if anchor in rows
+        }
+
     def facts(self) -> dict:
         """All figures as plain values."""
         return {
@@ -67,6 +89,13 @@ class Report:
                 measure: {
                     anchor: {name: d and asdict(d) for name, d in found.items()}
                     for anchor, found in self.differences(measure).items()
+                }
+                for measure in MEASURES
+            },
+            "bd_rate_by_picture": {
+                measure: {
+                    anchor: {name: d and asdict(d) for name, d in found.items()}
+                    for anchor, found in self.by_picture(measure).items()
                 }
                 for measure in MEASURES
             },
@@ -119,7 +148,11 @@ class Report:
             "</div>",
             "<h2>BD-rate</h2><p>Percent more bits than the anchor of the column takes for the same "
             "quality; less than zero is better.</p>",
-            *(self._bd_table(measure) for measure in MEASURES),
+            "<h3>Mean of each picture's own</h3>",
+            *(self._bd_table(measure, self.by_picture(measure)) for measure in MEASURES),
+            "<h3>Of the mean curves</h3><p>Only curves whose settings are of one kind compare: "
+            "a rate for every picture, or a quality.</p>",
+            *(self._bd_table(measure, self.differences(measure)) for measure in MEASURES),
             "<h2>Codecs</h2>",
             table(
                 ["codec", "version", "options", "setting"],
@@ -134,13 +167,12 @@ class Report:
         ]
         return page("Rate and distortion", parts)
 
-    def _bd_table(self, measure: str) -> str:
-        found = self.differences(measure)
-        names = [c.name for c in self.curves if any(found[a].get(c.name) for a in self.anchors)]
+    def _bd_table(self, measure: str, found: dict[str, dict]) -> str:
+        names = [c.name for c in self.curves if any(d.get(c.name) for d in found.values())]
         if not names:
             return ""
-        rows = [[name, *(percent(found[a].get(name)) for a in self.anchors)] for name in names]
-        heads = [MEASURES[measure], *(f"vs {anchor}" for anchor in self.anchors)]
+        rows = [[name, *(percent(d.get(name)) for d in found.values())] for name in names]
+        heads = [MEASURES[measure], *(f"vs {anchor}" for anchor in found)]
         return f'<div class="wide">{table(heads, rows)}</div>'
 
     def _mean_table(self, curve: Curve) -> str:
@@ -160,8 +192,14 @@ class Report:
         )
 
 
-def percent(difference: Difference | None) -> str:
-    return "" if difference is None else f"{difference.percent:+.1f} %"
+def percent(difference: Difference | MeanDifference | None) -> str:
+    """`-12.3 %`, and of how many pictures where that is not all of them."""
+    if difference is None:
+        return ""
+    text = f"{difference.percent:+.1f} %"
+    if isinstance(difference, MeanDifference) and difference.pictures < difference.of:
+        text += f" ({difference.pictures} of {difference.of})"
+    return text
 
 
 def _csv(rows: Iterable[dict]) -> str:

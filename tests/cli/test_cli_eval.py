@@ -37,7 +37,11 @@ def test_rd_writes_a_report_and_says_what_is_left_out(photo, tmp_path, monkeypat
     result = rd(photo, "-o", out, *options)
     assert result.code == 0, result.err
     assert "sccodec: jxl is left out: not_there is not installed" in result.err
-    assert result.out.decode().startswith("BD-rate on RGB PSNR against scc@tiny-1\njpeg")
+    title, heads, line = result.out.decode().splitlines()
+    assert title == "BD-rate on RGB PSNR against scc@tiny-1"
+    assert heads.split() == ["mean", "of", "pictures", "mean", "curves"]
+    name, each, _, mean, _ = line.split()  # of one picture they are the same
+    assert name == "jpeg" and each == mean
     assert json.loads((out / "report.json").read_text())["notes"] == [
         "jxl is left out: not_there is not installed"
     ]
@@ -50,6 +54,11 @@ def test_rd_writes_a_report_and_says_what_is_left_out(photo, tmp_path, monkeypat
         (["--rates", "-1"], "a rate of -1 bits per pixel makes no sense"),
         (["--rates", "nan"], "a rate of nan bits per pixel makes no sense"),
         (["--rates", "a"], "invalid value for '--rates'"),
+        (["--steps", "300,320"], "steps do not fall: 300, 320"),
+        (["--steps", "512"], "a step index of 512 is not within 0..511"),
+        (["--steps", ""], "no steps"),
+        (["--steps", "3.5"], "'3.5' is not a list of step indexes"),
+        (["--steps", "300", "--rates", "0.5"], "--rates and --steps exclude each other"),
         (["--codecs", "gif"], "unknown codec 'gif'"),
         (["--codecs", ""], "no codecs"),
         (["--published", "missing.json"], "missing.json: no such file"),

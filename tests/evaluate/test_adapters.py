@@ -59,6 +59,15 @@ def test_sccodec_whole_and_by_layer(tiny_model):
     assert tiny_model.digest[:16] in whole.version
 
 
+def test_sccodec_by_step(tiny_model):
+    by_step = adapters.find("scc:base@tiny-1", (320, 288), by_step=True)
+    whole = sccodec.encode(PIXELS, profile="tiny-1", step=320)
+    assert by_step.encode(PIXELS, 320, 1) == sccodec.extract(whole, "base")
+    assert by_step.unit == "step index"
+    # A figure at step 1 is none at 1 bit per pixel: the journal tells them apart by the version.
+    assert by_step.version != adapters.find("scc:base@tiny-1").version
+
+
 def test_names_that_make_no_sense(tiny_model):
     with pytest.raises(BadRequest, match="unknown codec 'gif'") as error:
         adapters.choose(["jpeg", "gif"], (0.5,))

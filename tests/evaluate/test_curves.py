@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from sccodec.errors import BadRequest
-from sccodec.evaluate.curves import Curve, bd_rate, mean_curve, read_published
+from sccodec.evaluate.curves import (
+    Curve,
+    bd_rate,
+    mean_bd_rate,
+    mean_curve,
+    read_published,
+)
 
 pytest.importorskip("scipy", reason="the [eval] extra is not installed")
 
@@ -92,6 +98,42 @@ def test_means_are_of_rates_and_of_decibels():
     assert (point["bpp"], point["psnr"], point["psnr_y"]) == (pytest.approx(0.3), 32.0, None)
     assert curve.of("psnr") == [(pytest.approx(0.3), 32.0)]
     assert curve.of("psnr_y") == []
+
+
+def test_the_mean_of_pictures_differences_by_hand():
+    def rows(picture: str, factor: float) -> list[dict]:
+        return [{"digest": picture, "bpp": factor * r, "psnr": v} for r, v in CURVE]
+
+    anchor = rows("a", 1) + rows("b", 3) + rows("c", 1)
+    beyond = [{"digest": "c", "bpp": r, "psnr": v + 50} for r, v in CURVE]
+    found = mean_bd_rate(anchor, rows("a", 1.1) + rows("b", 3 * 1.3) + beyond, "psnr")
+    assert found.percent == pytest.approx(20)  # of 10 and 30 %; the last shares no range
+    assert (found.pictures, found.of) == (2, 3)
+    assert mean_bd_rate(anchor, beyond, "psnr") is None
+    assert mean_bd_rate(anchor, anchor, "ms_ssim") is None  # none was measured
+
+
+def test_settings_of_two_kinds_have_other_means_for_the_same_curves():
+    """Why pictures are compared one by one: one codec, asked for a rate and for a quality."""
+
+    def row(picture: str, setting: float, rate: float) -> dict:
+        level = {"easy": 40.0, "hard": 30.0}[picture]
+        return {
+            "digest": picture,
+            "setting": setting,
+            "bpp": rate,
+            "psnr": level + 6 * math.log2(rate),
+        }
+
+    by_rate = [row(p, r, r) for p in ("easy", "hard") for r in (0.25, 0.5, 1, 2)]
+    by_quality = [
+        row(p, q, 2 ** ((q - level) / 6))
+        for p, level in (("easy", 40), ("hard", 30))
+        for q in (28, 31, 34, 37)
+    ]
+    means = [mean_curve("x", rows, 2).of("psnr") for rows in (by_rate, by_quality)]
+    assert bd_rate(*means).percent > 5
+    assert mean_bd_rate(by_rate, by_quality, "psnr").percent == pytest.approx(0, abs=1e-6)
 
 
 def test_published_curves_are_read_and_chosen():

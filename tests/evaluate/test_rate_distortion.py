@@ -17,6 +17,7 @@ import pytest
 from conftest import picture
 from PIL import Image
 
+import sccodec
 from sccodec.errors import BadRequest
 from sccodec.evaluate import comparison, machine, page, plots, rate
 from sccodec.evaluate.journal import Journal
@@ -91,6 +92,26 @@ def test_csv_and_json_hold_the_same(done):
     assert difference["percent"] < 0 and difference["low"] < difference["high"]
     assert set(found["bd_rate"]["psnr"]) == set(CODECS)
     assert "HM" in found["bd_rate"]["psnr"]["jpeg"]
+    each = found["bd_rate_by_picture"]["psnr"]
+    assert set(each) == set(CODECS)
+    assert "HM" not in each["jpeg"]  # of published codecs there are means alone
+    assert each["jpeg"]["webp"]["percent"] < 0
+    assert each["jpeg"]["webp"]["pictures"] == each["jpeg"]["webp"]["of"] == 2
+
+
+def test_own_files_at_steps(pictures, tmp_path):
+    changes = {"codecs": ["scc@tiny-1", "scc:base@tiny-1"], "steps": [340, 300], "jobs": 2}
+    report, _ = comparison.run(plan(pictures, show=0, **changes), tmp_path)
+    assert [codec["unit"] for codec in report.codecs] == ["step index"] * 2
+    assert [row["setting"] for row in report.rows] == [340, 300] * 4
+    for row in report.rows:
+        data = sccodec.encode(
+            load(next(p for p in pictures if p.endswith(row["picture"]))),
+            profile="tiny-1",
+            step=row["setting"],
+        )
+        part = sccodec.extract(data, "base") if row["codec"].startswith("scc:") else data
+        assert row["bytes"] == len(part)
 
 
 def test_a_second_run_measures_nothing(done, pictures, monkeypatch):
