@@ -60,7 +60,7 @@ def run(plan: Plan, folder: Path, progress: Progress = lambda *_: None) -> tuple
         rows,
         published,
         plan.anchors or names,
-        left_out + _refused(rows),
+        left_out + _refused(rows) + _two_kinds(published, codecs),
     )
     sliders = [slider(picture, codecs, folder) for picture in pictures[: plan.show]]
     return report, report.write(folder, sliders)
@@ -80,6 +80,17 @@ def _refused(rows: list[dict]) -> list[str]:
         f"{row['codec']} at {row['setting']:g} of {row['picture']} is left out: {row['refused']}"
         for row in rows
         if row["refused"]
+    ]
+
+
+def _two_kinds(published: list[curves.Curve], codecs: list[Adapter]) -> list[str]:
+    """What to mind where mean curves do not compare; see `curves.mean_curve`."""
+    by_rate = [c.name for c in codecs if c.library == "sccodec" and not c.by_step]
+    if not published or not by_rate:
+        return []
+    return [
+        f"{', '.join(by_rate)} by rate: published curves are of one quality for all pictures, "
+        "to which only --steps compares"
     ]
 
 
@@ -105,7 +116,8 @@ def slider(picture: Original, codecs: list[Adapter], folder: Path) -> tuple[str,
         decoded = rate.decoded(codec, file, pixels.shape)
         words = f"{codec.name}: {size} bytes, {psnr(pixels, decoded):.2f} dB"
         views.append(View(words, decoded))
-    return f"{picture.name}: {reference.name} at {reference.middle:g} {reference.unit}", views
+    title = f"{picture.name}: {reference.name}, {reference.unit}: {reference.middle:g}"
+    return title, views
 
 
 def _shown(

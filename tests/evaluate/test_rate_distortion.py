@@ -94,6 +94,8 @@ def test_csv_and_json_hold_the_same(done):
     assert "HM" in found["bd_rate"]["psnr"]["jpeg"]
     each = found["bd_rate_by_picture"]["psnr"]
     assert set(each) == set(CODECS)
+    (note,) = found["notes"]
+    assert note.startswith("scc@tiny-1, scc:base@tiny-1 by rate: published curves are of one")
     assert "HM" not in each["jpeg"]  # of published codecs there are means alone
     assert each["jpeg"]["webp"]["percent"] < 0
     assert each["jpeg"]["webp"]["pictures"] == each["jpeg"]["webp"]["of"] == 2
@@ -101,7 +103,9 @@ def test_csv_and_json_hold_the_same(done):
 
 def test_own_files_at_steps(pictures, tmp_path):
     changes = {"codecs": ["scc@tiny-1", "scc:base@tiny-1"], "steps": [340, 300], "jobs": 2}
-    report, _ = comparison.run(plan(pictures, show=0, **changes), tmp_path)
+    published = {"published": PUBLISHED, "wanted": ["HM"]}
+    report, _ = comparison.run(plan(pictures, show=0, **changes, **published), tmp_path)
+    assert not report.notes
     assert [codec["unit"] for codec in report.codecs] == ["step index"] * 2
     assert [row["setting"] for row in report.rows] == [340, 300] * 4
     for row in report.rows:
