@@ -85,20 +85,8 @@ class Report:
             "points": self.rows,
             "means": {curve.name: curve.points for curve in self.measured},
             "published": {curve.name: curve.points for curve in self.published},
-            "bd_rate": {
-                measure: {
-                    anchor: {name: d and asdict(d) for name, d in found.items()}
-                    for anchor, found in self.differences(measure).items()
-                }
-                for measure in MEASURES
-            },
-            "bd_rate_by_picture": {
-                measure: {
-                    anchor: {name: d and asdict(d) for name, d in found.items()}
-                    for anchor, found in self.by_picture(measure).items()
-                }
-                for measure in MEASURES
-            },
+            "bd_rate": {m: _plain(self.differences(m)) for m in MEASURES},
+            "bd_rate_by_picture": {m: _plain(self.by_picture(m)) for m in MEASURES},
             "notes": self.notes,
         }
 
@@ -190,6 +178,14 @@ class Report:
             f'<details><summary>{name}</summary><div class="wide">{table(columns, cells)}</div>'
             "</details>"
         )
+
+
+def _plain(differences: dict[str, dict]) -> dict[str, dict]:
+    """{anchor: {codec: ...}} with dicts in place of dataclasses."""
+    return {
+        anchor: {name: d and asdict(d) for name, d in found.items()}
+        for anchor, found in differences.items()
+    }
 
 
 def percent(difference: Difference | MeanDifference | None) -> str:
