@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from html import escape
 from pathlib import Path
 
@@ -65,15 +66,23 @@ class Report:
 
     def by_picture(self, measure: str) -> dict[str, dict[str, MeanDifference | None]]:
         """The mean of pictures' BD-rates, of measured codecs alone: {anchor: {codec: ...}}."""
+        return self._by_picture[measure]
+
+    @cached_property
+    def _by_picture(self) -> dict[str, dict[str, dict[str, MeanDifference | None]]]:
+        """By measure. Kept, since JSON, page and summary all tell it and it takes seconds."""
         rows = {codec["name"]: of_codec(self.rows, codec["name"]) for codec in self.codecs}
         return {
-            anchor: {
-                name: mean_bd_rate(rows[anchor], rows[name], measure)
-                for name in rows
-                if name != anchor
+            measure: {
+                anchor: {
+                    name: mean_bd_rate(rows[anchor], rows[name], measure)
+                    for name in rows
+                    if name != anchor
+                }
+                for anchor in self.anchors
+                if anchor in rows
             }
-            for anchor in self.anchors
-            if anchor in rows
+            for measure in MEASURES
         }
 
     def facts(self) -> dict:
