@@ -34,7 +34,8 @@ def main() -> None:
     (GOLDEN / "tiny.json").write_text(json.dumps(facts, indent=1) + "\n")
     write(image.decode(reader)[0], GOLDEN / "tiny.png")
     print(f"{len(data)} bytes, {len(facts['tiles'])} payloads")
-    print(f"{tensors()} bytes of tensors, {transformed()} of coefficients, {based()} of components")
+    print(f"{tensors()} bytes of tensors, {transformed()} of coefficients")
+    print(f"{transformed('refined', layers=3)} in layers, {based()} of components")
 
 
 def tensors() -> int:
@@ -59,8 +60,8 @@ def tensors() -> int:
     return len(out.getvalue())
 
 
-def transformed() -> int:
-    """transformed.scc and transformed.npz: coefficients, small and large, limits, several tiles."""
+def transformed(name: str = "transformed", **how) -> int:
+    """NAME.scc and NAME.npz: coefficients, small and large, limits, several tiles."""
     import numpy as np
 
     import sccodec
@@ -70,9 +71,9 @@ def transformed() -> int:
     values = (rough + random.normal(size=rough.shape) / 3).astype(np.float32)
     values[3] += 1000
     each = {"linear": values, "relu": np.maximum(values, 0)}
-    data = sccodec.encode(each, rate=1.5, transform=True, tile=1024)
-    (GOLDEN / "transformed.scc").write_bytes(data)
-    np.savez_compressed(GOLDEN / "transformed.npz", **sccodec.decode(data))
+    data = sccodec.encode(each, rate=1.5, transform=True, tile=1024, **how)
+    (GOLDEN / f"{name}.scc").write_bytes(data)
+    np.savez_compressed(GOLDEN / f"{name}.npz", **sccodec.decode(data))
     return len(data)
 
 

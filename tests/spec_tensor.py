@@ -474,9 +474,13 @@ def transformed(source, axes):
     limits = source.take("f", 2) if form & 1 else None
     snap = source.one("B") if form & 4 else 0
     basis = bytes(source.take("B", 8)) if form & 2 else None
-    assert form < 8
+    finer = []
+    if form & 8:
+        for _ in range(source.one("B") - 1):
+            finer.append((source.one("B"), source.take("b", 3), source.one("B")))
+    assert form < 16
     found = {"shape": shape, "step": step, "inward": inward, "block": block, "limits": limits}
-    return found | {"snap": snap, "basis": basis}
+    return found | {"snap": snap, "basis": basis, "finer": finer}
 
 
 def matrix(n):
@@ -497,22 +501,35 @@ def twice(down, across, table):
     }
 
 
-def elements(q, entry, rows, columns, basis=None):
-    """Coefficients (P, h R, w C) to float64 values (P, rows, columns).
+def elements(layers, entry, rows, columns, basis=None):
+    """Coefficients (P, h R, w C) of each layer to float64 values (P, rows, columns).
 
     basis: means and rows, as lists.
     """
     R, C = entry["block"]
-    P, h, w = q.shape[0], q.shape[1] // R, q.shape[2] // C
+    P, h, w = layers[0].shape[0], layers[0].shape[1] // R, layers[0].shape[2] // C
     found = np.zeros((P, h * R, w * C))
     fine = matrix(R), matrix(C)
-    scale = entry["step"] / 2.0**34
 
-    def scaled(v):
-        inward = entry["inward"][min(abs(v), 3) - 1]
+    def scaled(v, inward):
+        inward = inward[min(abs(v), 3) - 1]
         return 64 * v + (inward if v > 0 else -inward) if v else 0
 
-    every = [[[scaled(int(v)) for v in row] for row in plane] for plane in q]
+    def each(work, *tables):
+        return [
+            [list(map(work, *rows)) for rows in zip(*planes, strict=True)]
+            for planes in zip(*tables, strict=True)
+        ]
+
+    step, snap = entry["step"], entry["snap"]
+    every = each(lambda v: scaled(int(v), entry["inward"]), layers[0])
+    for q, finer in zip(layers[1:], entry["finer"], strict=False):
+        ratio, inward, snap = finer
+        step = step * 16 / ratio
+        coarse = each(lambda a, r=ratio: (r * a + 8) // 16, every)
+        added = each(lambda v, inward=inward: scaled(int(v), inward), q)
+        every = each(lambda a, b: clamp(a + b, -(2**22), 2**22), coarse, added)
+    scale = step / 2.0**34
     if basis:
         every = channels(every, basis[1])
     for p in range(P):
@@ -530,7 +547,7 @@ def elements(q, entry, rows, columns, basis=None):
     if entry["limits"] is None:
         return found
     low, high = entry["limits"]
-    bound = low + entry["snap"] * (entry["step"] / 64)
+    bound = low + snap * (step / 64)
     return np.where(found < bound, low, np.minimum(found, high))
 
 

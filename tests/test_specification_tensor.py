@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sccodec.codecs import tensor
 from sccodec.codecs.calibration import calibrate_bases
 from sccodec.codecs.tensor import Settings
-from sccodec.container import from_bytes, layout
+from sccodec.container import from_bytes, layout, tensors
 from sccodec.container.tensors import FILTER, QUANTISER, SCALED, TENSOR, TRANSFORM
 from sccodec.entropy import bands, flags, planes, unary
 from sccodec.latents import blocks
@@ -176,9 +176,40 @@ def test_a_whole_file_of_coefficients(kind, low):
         payload = reader.payload(0, tile)
         numbers = spec_tensor.Coefficients(payload, 4, (3, 2), entry["block"]).found
         assert spec_tensor.checksum(numbers, 1 << 24) == reader.tiles[0][tile].symbols
-        wanted = spec_tensor.elements(numbers, entry, 19, 16)
+        wanted = spec_tensor.elements([numbers], entry, 19, 16)
         wanted = np.rint(wanted) if kind == "int8" else wanted
         np.testing.assert_array_equal(found.values[4 * tile : 4 * tile + 4], wanted.astype(kind))
+
+
+@pytest.mark.parametrize("low", [-9.0, 0.0])
+@pytest.mark.parametrize("based", [False, True])
+def test_a_whole_file_of_coefficients_in_layers(low, based):
+    values = np.maximum(levels_like((12, 9, 8), 40, 3, True) - 20.0, low).astype("float32")
+    fitted = calibrate_bases([[from_array(values)]], Settings()) if based else None
+    settings = Settings(rate=5.0, transform=True, layers=3, calibration=fitted)
+    data = tensor.encode(values, settings)
+    reader = from_bytes(data)
+    (entry,) = spec_tensor.tens(reader.metadata["TENS"])
+    assert len(entry["finer"]) == 2
+    basis = None
+    if based:
+        basis = fitted.bases[""].mean.tolist(), fitted.bases[""].matrix.tolist()
+    layers = []
+    for layer in range(3):
+        payload = reader.payload(layer, 0)
+        layers.append(spec_tensor.Coefficients(payload, 12, (2, 1), entry["block"]).found)
+        wanted = spec_tensor.elements(layers, entry, 9, 8, basis)
+        (found,), _ = tensor.decode(data, layer + 1, calibration=fitted)
+        np.testing.assert_array_equal(found.values, wanted.astype("float32"))
+
+
+def test_refined_coefficients_are_bounded():
+    fine = tensors.Transform(1.0, (0, 0, 0), (1, 1), finer=(tensors.Finer(40, (0, 1, -1)),))
+    numbers = np.array([[[65548, -65548, 3, -2, 0]]])
+    below = np.array([[[1 << 22, -(1 << 22), -7, 9, 8]]])
+    assert blocks.restored(numbers, fine, 1, below).tolist() == [
+        [[1 << 22, -(1 << 22), 191 - 17, -129 + 23, 20]]
+    ]
 
 
 @pytest.mark.parametrize("low", [-9.0, 0.0])
@@ -198,7 +229,7 @@ def test_a_whole_file_of_components(low):
     for tile in range(2):
         payload = reader.payload(0, tile)
         numbers = spec_tensor.Coefficients(payload, 6, (2, 1), entry["block"]).found
-        wanted = spec_tensor.elements(numbers, entry, 9, 8, basis)
+        wanted = spec_tensor.elements([numbers], entry, 9, 8, basis)
         np.testing.assert_array_equal(found.values[tile], wanted.astype("float32"))
 
 

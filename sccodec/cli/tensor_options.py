@@ -84,8 +84,8 @@ DESIGN = (
     click.option(
         "--transform/--no-transform",
         default=None,
-        help="Tensors: with --rate and --max-bytes, and one layer, code a cosine transform of "
-        "planes; default: if it pays.",
+        help="Tensors: with --rate and --max-bytes, code a cosine transform of planes; "
+        "default: if it pays.",
     ),
     click.option("--channelwise", is_flag=True, help="Tensors: a clipping range each channel."),
     click.option("--slope", type=float, metavar="S", help="Tensors: of the rectifier below 0."),

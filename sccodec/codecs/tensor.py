@@ -215,7 +215,7 @@ def design_for(
     if not possible and (settings.transform or basis):
         raise BadRequest(
             f"the tensor {tensor.name!r} cannot be transformed",
-            hint="a transform needs one layer, whole planes in a tile, and no other choices; "
+            hint="a transform needs whole planes in a tile, and no other choices; "
             "a basis needs all channels of an item there",
         )
     if settings.transform:
@@ -255,10 +255,10 @@ def _transformed(aim: Aim, basis: Basis | None, error: float | None = None) -> C
     one."""
     tensor, stats, grid, settings, wanted, _ = aim
     elements = tensor.values.size
-    entry = Work(tensor, grid, transforms.design(grid, stats, basis)).entry(settings.coder)
+    source = Coefficients(tensor, grid, settings, basis)
+    entry = Work(tensor, grid, transforms.design(source, stats)).entry(settings.coder)
     described = len(tensors.pack([entry])) - 2
     size = wanted * elements / 8 - described
-    source = Coefficients(tensor, grid, settings, basis)
     found = transforms.search(source, stats, size, error)
     return Candidate(found.design, found.error, 8 * (found.bytes + described) / elements)
 
@@ -368,8 +368,10 @@ def _code(works: list[Work], settings: Settings, progress, check: bool = True) -
 def _code_transformed(work: Work, part: Part, settings: Settings) -> list[Coded]:
     transform = work.design.transform
     basis = settings.calibration.of(transform.basis) if transform.basis else None
-    _, chosen = Coefficients(work.tensor, work.grid, settings, basis).chosen(part, transform)
-    return payloads.code_transformed(blocks.shape(part.shape, transform.block), chosen.numbers)
+    source = Coefficients(work.tensor, work.grid, settings, basis)
+    layers = [source.chosen(part, transform, n)[1] for n in range(transform.layer_count)]
+    shape = blocks.shape(part.shape, transform.block)
+    return payloads.code_transformed(shape, [chosen.numbers for chosen in layers])
 
 
 def _shrink(works: list[Work], settings: Settings) -> None:
@@ -436,7 +438,7 @@ def _write(
 ) -> int:
     """Writes the tensors of `reader`, if there is one, and then the works; returns the length."""
     entries = [*present, *(work.entry(settings.coder) for work in works)]
-    layers = max((len(work.design.embedded) for work in works), default=1)
+    layers = max((work.design.layer_count for work in works), default=1)
     if total is None:
         total = layers
     elif layers > total:

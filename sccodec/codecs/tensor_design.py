@@ -76,6 +76,10 @@ class Design:
     filters: tuple[LevelFilter | None, ...] = ()  # for each layer, if any has one
     transform: Transform | None = None  # then coefficients are coded, and nothing else counts
 
+    @property
+    def layer_count(self) -> int:
+        return self.transform.layer_count if self.transform else len(self.embedded)
+
     def factors(self) -> np.ndarray | None:
         """(C,) float64, by which each channel's levels are multiplied."""
         return scale_of(np.frombuffer(self.scales, np.uint8)) if self.scales else None

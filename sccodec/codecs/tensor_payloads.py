@@ -122,11 +122,14 @@ def code(
     return done
 
 
-def code_transformed(shape, numbers: np.ndarray) -> list[Coded]:
+def code_transformed(shape, layers: list[np.ndarray]) -> list[Coded]:
     """The same for the coefficients (P, h R, w C) of one tile; shape is (P, h, R, w, C)."""
-    payload = bands.encode(shape, numbers)
-    _believe(numbers, bands.decode(shape, payload))
-    return [Coded(payload, TileEntry.of(payload, symbols=checksum(numbers)))]
+    done = []
+    for numbers in layers:
+        payload = bands.encode(shape, numbers)
+        _believe(numbers, bands.decode(shape, payload))
+        done.append(Coded(payload, TileEntry.of(payload, symbols=checksum(numbers))))
+    return done
 
 
 def _believe(numbers: np.ndarray, again: np.ndarray) -> None:
@@ -196,7 +199,7 @@ class Values:
     def of(self, part: Part, layer: int, numbers: np.ndarray) -> np.ndarray:
         """The values of level numbers (planes, rows, columns), or of coefficients."""
         if self.entry.transform is not None:
-            return typed(self._transformed(part, numbers), self.entry.kind)
+            return typed(self._transformed(part, layer, numbers), self.entry.kind)
         levels, filter_ = self._levels[layer], self.entry.layers[layer].filter
         if filter_ is not None:
             return self._filtered(part, levels, filter_, numbers)
@@ -226,9 +229,16 @@ class Values:
             values = values + self.grid.of_channels(part, self._offsets)
         return values
 
-    def _transformed(self, part: Part, numbers: np.ndarray) -> np.ndarray:
+    def _transformed(self, part: Part, layer: int, parts: np.ndarray) -> np.ndarray:
         """(planes, rows, columns) float64 of coefficients."""
-        return blocks.elements(numbers, self.entry.transform, self._basis, part.shape[1:])
+        transform = self.entry.transform.layer(layer)
+        return blocks.elements(parts, transform, self._basis, part.shape[1:])
+
+    def joined(self, layer: int, numbers: np.ndarray, below: np.ndarray | None) -> np.ndarray:
+        """What `of` takes, of what a layer's payload has and what it was for the layer below."""
+        if self.entry.transform is None:
+            return numbers
+        return blocks.restored(numbers, self.entry.transform, layer, below)
 
     def put(self, part: Part, layer: int, numbers: np.ndarray) -> None:
         self._window.put(part, self.of(part, layer, numbers))
@@ -269,8 +279,9 @@ def decode_tile(
                 lost = None
             break
         try:
-            first = values.first[n - 1] if n else None
-            numbers = _decode(reader, entry, n, tile, part.shape, first, numbers)
+            first = values.first[n - 1] if n and values.first else None
+            coded = _decode(reader, entry, n, tile, part.shape, first, numbers)
+            numbers = values.joined(n, coded, numbers)
             done = n
         except (Damaged, Mismatch) as error:
             if not tolerant:
@@ -283,7 +294,7 @@ def decode_tile(
 
 
 def _decode(reader: Reader, entry: TensorEntry, layer: int, tile: int, shape, first, below):
-    """Level numbers of one (layer, tile), its bytes and its levels checked."""
+    """Level numbers of one (layer, tile), or coefficients; its bytes and these are checked."""
     where = f"{reader.name}: layer {layer} ({reader.header.layer(layer).name}), tile {tile}"
     payload = reader.payload(layer, tile)
     try:

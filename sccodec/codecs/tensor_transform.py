@@ -10,7 +10,7 @@ import numpy as np
 from sccodec.codecs.tensor_design import Design, Statistics, finite
 from sccodec.codecs.tensor_grid import Grid, Part, Window
 from sccodec.codecs.tensor_settings import Settings
-from sccodec.container.tensors import CODERS, MOST_BLOCK, Transform
+from sccodec.container.tensors import CODERS, MOST_BLOCK, RATIO, Finer, Transform
 from sccodec.entropy import bands
 from sccodec.entropy.planning import spread
 from sccodec.latents import blocks
@@ -19,6 +19,7 @@ from sccodec.latents.scalar import Embedded, Quantiser
 from sccodec.media.tensor import Tensor
 
 LAGRANGIAN = 0.1  # squared steps that a bit is worth: 0.08 to 0.12 gave the least error
+HALF = 2 * RATIO  # the ratio of a layer whose step is half of that below
 TRIES = 8
 PER_ERROR = 11  # squared steps for an error that another coder has, to begin a search with
 STRAIGHT = math.log(2)  # the logarithm of sizes up to twice as large falls with that of the step
@@ -44,7 +45,7 @@ def possible(grid: Grid, stats: Statistics, settings: Settings) -> bool:
     shaped = settings.offsets or settings.filter or settings.channelwise or settings.quantiser
     if shaped or settings.clip != "model" or settings.slope is not None:
         return False
-    return settings.sized and settings.layer_count == 1 and settings.coder == CODERS[0]
+    return settings.sized and settings.coder == CODERS[0]
 
 
 def may_pay(
@@ -87,7 +88,7 @@ class Coefficients:
         self.tensor, self.grid, self.settings, self.basis = tensor, grid, settings, basis
         self._window = Window(grid, tensor.values)
         self._kept: tuple[tuple, np.ndarray] | None = None
-        self._chosen: tuple[tuple, bands.Chosen] | None = None
+        self._chosen: dict[int, tuple[tuple, np.ndarray, bands.Chosen]] = {}  # by layer
 
     def of(self, part: Part, block: tuple[int, int]) -> np.ndarray:
         """(P, h R, w C) float64."""
@@ -105,14 +106,38 @@ class Coefficients:
             values = self.basis.components(values)
         return blocks.forward(values, block)
 
-    def chosen(self, part: Part, transform: Transform) -> tuple[np.ndarray, bands.Chosen]:
-        """The coefficients in steps, and the integers that are coded for them."""
-        values = self.of(part, transform.block) / transform.step
-        key = part, transform.block, transform.step
-        if self._chosen is None or self._chosen[0] != key:
+    def chosen(
+        self, part: Part, transform: Transform, layer: int = 0
+    ) -> tuple[np.ndarray, bands.Chosen]:
+        """What a layer has to code of the coefficients, in its steps, and the integers for that."""
+        key = part, _below(transform, layer)
+        kept = self._chosen.get(layer)
+        if kept is None or kept[0] != key:
+            values = self.of(part, transform.block) / transform.layer(layer).step
+            if layer:
+                below = self.restored(part, transform, layer - 1)
+                ratio = transform.finer[layer - 1].ratio
+                values -= blocks.refined(below, ratio) / blocks.PART
             shape = blocks.shape(part.shape, transform.block)
-            self._chosen = key, bands.choose(shape, values, LAGRANGIAN)
-        return values, self._chosen[1]
+            kept = key, values, bands.choose(shape, values, LAGRANGIAN)
+            self._chosen[layer] = kept
+        return kept[1:]
+
+    def restored(self, part: Part, transform: Transform, layer: int) -> np.ndarray:
+        """What a decoder has of the coefficients with a layer, as `blocks.restored` gives it."""
+        below = self.restored(part, transform, layer - 1) if layer else None
+        numbers = self.chosen(part, transform, layer)[1].numbers
+        return blocks.restored(numbers, transform, layer, below)
+
+
+def _below(transform: Transform, layer: int) -> Transform:
+    """What of a transform the integers of a layer depend on; the rest as it is for none."""
+    nothing = (0, 0, 0)
+    finer = [replace(one, snap=0) for one in transform.finer[:layer]]
+    if not layer:
+        return replace(transform, inward=nothing, snap=0, finer=())
+    finer[-1] = replace(finer[-1], inward=nothing)
+    return replace(transform, snap=0, finer=tuple(finer))
 
 
 @dataclass(frozen=True)
@@ -124,13 +149,15 @@ class Found:
     error: float
 
 
-def design(grid: Grid, stats: Statistics, basis: Basis | None = None) -> Design:
+def design(source: Coefficients, stats: Statistics) -> Design:
     """A coarse one to begin with."""
-    step, limits = float(np.float32(2 * math.sqrt(stats.variance))), None
+    step, limits, none = float(np.float32(2 * math.sqrt(stats.variance))), None, (0, 0, 0)
     if stats.rectified:
         limits = float(np.float32(stats.low)), float(np.float32(stats.high))
-    digest = b"" if basis is None else basis.digest
-    return _design(grid, Transform(step, (0, 0, 0), block_of(grid), limits, digest))
+    digest = b"" if source.basis is None else source.basis.digest
+    finer = (Finer(HALF, none),) * (source.settings.layer_count - 1)
+    transform = Transform(step, none, block_of(source.grid), limits, digest, finer=finer)
+    return _design(source.grid, transform)
 
 
 def _design(grid: Grid, transform: Transform) -> Design:
@@ -143,13 +170,14 @@ def search(
 ) -> Found:
     """The transform whose payloads come nearest to `size` bytes; for max_bytes none that has
     more, if one has less. error: the mean squared error of another coder at this size."""
-    start, within = design(source.grid, stats, source.basis), source.settings.max_bytes is not None
+    start, within = design(source, stats), source.settings.max_bytes is not None
     aim = size * (1 - CLOSE if within else 1)
     step = math.sqrt(PER_ERROR * error) if error else start.transform.step
+    step *= math.prod(one.ratio / RATIO for one in start.transform.finer)
     fine, coarse = None, None  # the nearest on both sides
     tried: list[Found] = []
     for _ in range(TRIES):
-        found = _tried(source, replace(start.transform, step=float(np.float32(step))))
+        found = at_step(source, replace(start.transform, step=float(np.float32(step))))
         tried.append(found)
         if abs(found.bytes - aim) <= CLOSE * aim:
             break
@@ -163,18 +191,28 @@ def search(
 
 
 def _snapped(source: Coefficients, found: Found) -> Found:
-    """The same with the reach of its lower limit that leaves the least error, which it tells.
+    """The same where each layer has the reach of its lower limit that leaves the least error; it
+    tells that of the finest."""
+    transform = found.design.transform
+    for layer in range(transform.layer_count):
+        snap, error = _snap(source, transform, layer)
+        transform = _changed(transform, layer, snap=snap)
+    return replace(found, design=_design(source.grid, transform), error=error)
+
+
+def _snap(source: Coefficients, transform: Transform, layer: int) -> tuple[int, float]:
+    """The best reach of the lower limit, and the mean squared error with it.
 
     What a rectifier has set to zero comes back a little above or below, and is far more often
     that than a small value.
     """
-    transform, squares = found.design.transform, 0.0
-    low, unit = transform.limits[0], transform.step / blocks.PART
+    squares, own = 0.0, transform.layer(layer)
+    low, unit = own.limits[0], own.step / blocks.PART
     gains = np.zeros(MOST_SNAP + 1)  # if elements so many units from the limit are put there
     for part in source.grid.parts:
-        numbers = source.chosen(part, transform)[1].numbers
+        parts = source.restored(part, transform, layer)
         values = source.values(part).astype(np.float64)
-        again = blocks.elements(numbers, transform, source.basis, part.shape[1:])
+        again = blocks.elements(parts, own, source.basis, part.shape[1:])
         lost = np.square(again - values)
         squares += lost.sum()
         near = again < low + MOST_SNAP * unit
@@ -183,9 +221,16 @@ def _snapped(source: Coefficients, found: Found) -> Found:
         gains += np.bincount(place, gain, minlength=MOST_SNAP + 1)[: MOST_SNAP + 1]
     gains = np.cumsum(gains)
     snap = int(gains.argmax())
-    error = (squares - gains[snap]) / source.tensor.values.size
-    transform = replace(transform, snap=snap)
-    return replace(found, design=_design(source.grid, transform), error=error)
+    return snap, (squares - gains[snap]) / source.tensor.values.size
+
+
+def _changed(transform: Transform, layer: int, **values) -> Transform:
+    """The same with other values of a layer."""
+    if not layer:
+        return replace(transform, **values)
+    finer = list(transform.finer)
+    finer[layer - 1] = replace(finer[layer - 1], **values)
+    return replace(transform, finer=tuple(finer))
 
 
 def _between(fine: Found, coarse: Found, aim: float) -> float:
@@ -198,21 +243,29 @@ def _between(fine: Found, coarse: Found, aim: float) -> float:
     return first * (last / first) ** share
 
 
-def _tried(source: Coefficients, transform: Transform) -> Found:
-    """What a transform leads to, with the values that suit its magnitudes best."""
-    bits, sums = 0.0, np.zeros((3, 4))  # of each magnitude: coefficients, gaps and their squares
-    for part in source.grid.parts:
-        values, chosen = source.chosen(part, transform)
-        magnitude = np.abs(chosen.numbers)
-        gap = (np.abs(values) - magnitude).ravel()
-        kind = np.minimum(magnitude, 3).ravel()
-        sums += [np.bincount(kind, gap**power, minlength=4) for power in range(3)]
-        bits += chosen.bits + WORD
+def at_step(source: Coefficients, transform: Transform) -> Found:
+    """What a transform leads to, with the values that suit each layer's magnitudes best."""
+    bits = 0.0
+    for layer in range(transform.layer_count):
+        sums = np.zeros((3, 4))  # of each magnitude: coefficients, gaps and their squares
+        for part in source.grid.parts:
+            values, chosen = source.chosen(part, transform, layer)
+            magnitude = np.abs(chosen.numbers)
+            gap = (np.abs(values) - magnitude).ravel()
+            kind = np.minimum(magnitude, 3).ravel()
+            sums += [np.bincount(kind, gap**power, minlength=4) for power in range(3)]
+            bits += chosen.bits + WORD
+        inward, left = _inward(sums)
+        transform = _changed(transform, layer, inward=inward)
+    error = left * transform.layer(layer).step ** 2 / source.tensor.values.size
+    return Found(_design(source.grid, transform), bits / 8, error)
+
+
+def _inward(sums: np.ndarray) -> tuple[tuple[int, int, int], float]:
+    """By how many 64ths of a step magnitudes stand for more, and the squared error that leaves."""
     count, total, squares = sums[:, 1:]
     inward = np.rint(blocks.PART * total / np.maximum(count, 1)).astype(int)
     inward = np.clip(inward, -blocks.PART // 2, blocks.PART // 2)
     moved = inward / blocks.PART
     left = sums[2, 0] + (squares - 2 * moved * total + moved**2 * count).sum()
-    error = left * transform.step**2 / source.tensor.values.size
-    transform = replace(transform, inward=tuple(inward.tolist()))
-    return Found(_design(source.grid, transform), bits / 8, error)
+    return tuple(inward.tolist()), left

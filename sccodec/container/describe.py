@@ -89,6 +89,8 @@ def _tensor(tensor: tensors.TensorEntry) -> dict:
     if tensor.transform:
         limits = tensor.transform.limits
         rest = {"block": list(tensor.transform.block), "step": tensor.transform.step}
+        layers = range(tensor.layer_count)
+        rest["steps"] = [tensor.transform.layer(n).step for n in layers]
         if tensor.based:
             rest["basis"] = tensor.transform.basis.hex()
         return facts | {"limits": list(limits) if limits else None} | rest
@@ -122,7 +124,9 @@ def _how(tensor: dict) -> str:
     """What the values of a tensor went through, for people."""
     if tensor["coder"] == "transform":
         based = f", basis {tensor['basis']}" if "basis" in tensor else ""
-        return f"transform of {'x'.join(map(str, tensor['block']))}, step {tensor['step']:g}{based}"
+        block = "x".join(map(str, tensor["block"]))
+        steps = ", ".join(f"{step:g}" for step in tensor["steps"])
+        return f"transform of {block}, step {steps}{based}"
     low, high = tensor["limits"]
     return f"{','.join(map(str, tensor['levels']))} levels, {low:g} to {high:g}"
 

@@ -10,7 +10,7 @@ import itertools
 import math
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sccodec.container.record import Record
@@ -50,8 +50,18 @@ TRANSFORM = Record(
     ("block_rows", "B"),
     ("block_columns", "B"),
 )
-# Bits of a transform's form: elements are clamped; a basis of channels; small ones are the least.
-LIMITED, BASED, SNAPPED = 1, 2, 4
+# Bits of a transform's form: elements are clamped; a basis of channels; small ones are the least;
+# finer layers.
+LIMITED, BASED, SNAPPED, REFINED = 1, 2, 4, 8
+FINER = Record(
+    "finer layer",
+    ("ratio", "B"),
+    ("inward1", "b"),
+    ("inward2", "b"),
+    ("inward3", "b"),
+    ("snap", "B"),
+)
+RATIO = 16  # a ratio of 1
 BASIS_SIZE = 8  # bytes of the digest that names it
 LIMITS = struct.Struct("<2f")
 MOST_BLOCK = 32  # rows and columns of a block, and blocks along an axis
@@ -85,6 +95,15 @@ class Grading:
 
 
 @dataclass(frozen=True)
+class Finer:
+    """How the coefficients of a layer refine those of the layer below."""
+
+    ratio: int  # 16ths: of how many of its steps that of the layer below is; above 16
+    inward: tuple[int, int, int]  # as of a transform
+    snap: int = 0
+
+
+@dataclass(frozen=True)
 class Transform:
     """How coefficients stand for elements; see `sccodec.latents.blocks`."""
 
@@ -94,6 +113,19 @@ class Transform:
     limits: tuple[float, float] | None = None  # float32, elements are clamped to them
     basis: bytes = b""  # digest of the basis of channels, which the file has not; or nothing
     snap: int = 0  # elements nearer to the lower limit than so many 64ths of the step are there
+    finer: tuple[Finer, ...] = ()  # the layers above the base
+
+    @property
+    def layer_count(self) -> int:
+        return 1 + len(self.finer)
+
+    def layer(self, index: int) -> Transform:
+        """What the base would be with the step, inward and snap of a layer."""
+        found = replace(self, finer=())
+        for finer in self.finer[:index]:
+            step = found.step * RATIO / finer.ratio
+            found = replace(found, step=step, inward=finer.inward, snap=finer.snap)
+        return found
 
 
 @dataclass(frozen=True)
@@ -114,7 +146,7 @@ class TensorEntry:
 
     @property
     def layer_count(self) -> int:
-        return 1 if self.transform else len(self.layers)
+        return self.transform.layer_count if self.transform else len(self.layers)
 
     @property
     def elements(self) -> int:
@@ -175,6 +207,7 @@ def _transformed(tensor: TensorEntry) -> Iterator[bytes]:
     rows, columns = transform.block
     form = LIMITED * (transform.limits is not None)
     form |= BASED * bool(transform.basis) | SNAPPED * bool(transform.snap)
+    form |= REFINED * bool(transform.finer)
     yield TRANSFORM.pack(
         {
             "form": form,
@@ -191,6 +224,11 @@ def _transformed(tensor: TensorEntry) -> Iterator[bytes]:
     if transform.snap:
         yield bytes([transform.snap])
     yield transform.basis
+    if transform.finer:
+        yield bytes([transform.layer_count])
+    for finer in transform.finer:
+        inward = {f"inward{n}": value for n, value in enumerate(finer.inward, 1)}
+        yield FINER.pack({"ratio": finer.ratio, "snap": finer.snap} | inward)
 
 
 def _varint(value: int) -> bytes:
@@ -307,7 +345,7 @@ def _unpack_transformed(raw: bytes, at: int, axes: int, head: dict, where: str):
         size, at = _unpack_varint(raw, at, where)
         shape.append(size)
     values, at = TRANSFORM.unpack(raw, at)
-    if values["form"] & ~(LIMITED | BASED | SNAPPED):
+    if values["form"] & ~(LIMITED | BASED | SNAPPED | REFINED):
         raise Unsupported(f"{where}: a transform of form {values['form']}")
     limits = None
     if values["form"] & LIMITED:
@@ -328,9 +366,30 @@ def _unpack_transformed(raw: bytes, at: int, axes: int, head: dict, where: str):
             raise Damaged(f"{where}: a basis of channels that it has not")
         numbers, at = _numbers(raw, at, "B", BASIS_SIZE)
         basis = bytes(numbers)
-    inward = tuple(values[f"inward{n}"] for n in (1, 2, 3))
-    transform = Transform(step, inward, block, limits, basis, snap)
+    finer = ()
+    if values["form"] & REFINED:
+        finer, at = _unpack_finer(raw, at, limits is not None, where)
+    transform = Transform(step, _inward(values), block, limits, basis, snap, finer)
     return TensorEntry(**head, shape=tuple(shape), layers=(), children=(), transform=transform), at
+
+
+def _inward(values: dict) -> tuple[int, int, int]:
+    return values["inward1"], values["inward2"], values["inward3"]
+
+
+def _unpack_finer(raw: bytes, at: int, limited: bool, where: str):
+    """The layers above the base, at least one, and where they end."""
+    (count,), at = _numbers(raw, at, "B", 1)
+    if not 2 <= count <= MAX_NAMED_LAYERS:
+        raise Damaged(f"{where}: a transform in {count} layers")
+    layers = []
+    for _ in range(count - 1):
+        values, at = FINER.unpack(raw, at)
+        ratio, snap = values["ratio"], values["snap"]
+        if ratio <= RATIO or (snap and not limited):
+            raise Damaged(f"{where}: a layer with a ratio of {ratio} and a snap of {snap}")
+        layers.append(Finer(ratio, _inward(values), snap))
+    return tuple(layers), at
 
 
 def _unpack_varint(raw: bytes, at: int, where: str) -> tuple[int, int]:

@@ -14,13 +14,14 @@ import math
 
 import numpy as np
 
-from sccodec.container.tensors import Transform
+from sccodec.container.tensors import RATIO, Transform
 from sccodec.latents.basis import Basis
 
 BITS = 14  # of the numbers of a matrix
 PART = 64  # a coefficient is in units of step / PART
 UNIT = PART << 2 * BITS  # of restored values: step / UNIT
 USUAL = 8
+BOUND = 1 << 22  # of refined coefficients, in their units
 
 
 @functools.cache
@@ -60,39 +61,51 @@ def forward(values: np.ndarray, block: tuple[int, int]) -> np.ndarray:
     return blocks.reshape(wide.shape)
 
 
-def inverse(
-    numbers: np.ndarray,
-    block: tuple[int, int],
-    inward: tuple[int, int, int],
-    size: tuple[int, int],
-    basis: Basis | None = None,
+def restored(
+    numbers: np.ndarray, transform: Transform, layer: int = 0, below: np.ndarray | None = None
 ) -> np.ndarray:
-    """Coefficients (P, h R, w C) in steps -> planes (P, H, W) int64 in units of step / UNIT.
+    """What the integers of a layer, any shape, stand for: int64, in 64ths of the layer's step.
 
-    inward: by how many 64ths of a step magnitudes of 1, of 2 and above stand for more.
-    basis: that of the components which the planes are.
+    below: what those of the layer below stood for, in 64ths of its step.
     """
-    planes, height, width = numbers.shape
-    h, w = height // block[0], width // block[1]
-    shift = np.array((0, *inward))[np.minimum(np.abs(numbers), 3)]
+    own = transform.layer(layer)
+    shift = np.array((0, *own.inward))[np.minimum(np.abs(numbers), 3)]
     parts = PART * numbers.astype(np.int64) + np.sign(numbers) * shift
-    if basis is not None:
-        parts = basis.mixed(parts)
+    if below is None:
+        return parts
+    parts += refined(below, transform.finer[layer - 1].ratio)
+    return np.clip(parts, -BOUND, BOUND, out=parts)
+
+
+def refined(below: np.ndarray, ratio: int) -> np.ndarray:
+    """Coefficients in 64ths of a step -> in 64ths of the finer step, both int64."""
+    return below * ratio + RATIO // 2 >> RATIO.bit_length() - 1
+
+
+def inverse(
+    parts: np.ndarray, block: tuple[int, int], size: tuple[int, int], basis: Basis | None = None
+) -> np.ndarray:
+    """Coefficients (P, h R, w C) int64 as `restored` gives -> planes (P, H, W) int64 in units of
+    step / UNIT. basis: that of the components which the planes are.
+    """
+    planes, height, width = parts.shape
+    h, w = height // block[0], width // block[1]
+    parts = parts.copy() if basis is None else basis.mixed(parts)
     blocks = parts.reshape(planes, h, block[0], w, block[1])
     means = _along(_along(blocks[:, :, 0, :, 0], matrix(h).T, 1), matrix(w).T, 2)
     blocks[:, :, 0, :, 0] = means + (1 << 2 * BITS - 1) >> 2 * BITS
     found = _along(_along(blocks, matrix(block[0]).T, 2), matrix(block[1]).T, 4)
-    return found.reshape(numbers.shape)[:, : size[0], : size[1]]
+    return found.reshape(parts.shape)[:, : size[0], : size[1]]
 
 
 def elements(
-    numbers: np.ndarray, transform: Transform, basis: Basis | None, size: tuple[int, int]
+    parts: np.ndarray, transform: Transform, basis: Basis | None, size: tuple[int, int]
 ) -> np.ndarray:
-    """Coefficients (P, h R, w C) in steps -> elements (P, H, W), float64.
+    """Coefficients (P, h R, w C) int64 in 64ths of the step -> elements (P, H, W), float64.
 
-    basis: the one that the transform names.
+    transform: `Transform.layer` of the layer that they are of. basis: the one that it names.
     """
-    whole = inverse(numbers, transform.block, transform.inward, size, basis)
+    whole = inverse(parts, transform.block, size, basis)
     values = whole.astype(np.float64) * (transform.step / UNIT)
     if basis is not None:
         values += basis.means(len(values))

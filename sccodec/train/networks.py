@@ -53,9 +53,25 @@ def act(x: torch.Tensor) -> torch.Tensor:
     return F.leaky_relu(x, SLOPE)
 
 
-def pointwise(n_in: int, n_out: int, scale: float = 1.0) -> nn.Conv2d:
+class Pointwise(nn.Conv2d):
+    """A 1x1 convolution; on a CPU in float32 a matrix product, channels last.
+
+    The product and above all its gradients are up to twice as fast there, and with channels
+    last so is what follows.
+    """
+
+    def __init__(self, n_in: int, n_out: int, bias: bool = True):
+        super().__init__(n_in, n_out, 1, bias=bias)
+
+    def forward(self, x):
+        if x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+            return super().forward(x)
+        return F.linear(x.movedim(1, -1), self.weight.flatten(1), self.bias).movedim(-1, 1)
+
+
+def pointwise(n_in: int, n_out: int, scale: float = 1.0) -> Pointwise:
     """A 1x1 convolution, started for leaky ReLU and shrunk by `scale` (0: starts silent)."""
-    layer = nn.Conv2d(n_in, n_out, 1)
+    layer = Pointwise(n_in, n_out)
     nn.init.normal_(layer.weight, std=scale * math.sqrt(1.7 / n_in))
     nn.init.zeros_(layer.bias)
     return layer

@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,16 @@ from hypothesis import strategies as st
 
 import sccodec
 from sccodec.codecs import tensor
+from sccodec.codecs import tensor_design as designs
 from sccodec.codecs.calibration import Calibration, calibrate, calibrate_bases
 from sccodec.codecs.tensor import Settings
+from sccodec.codecs.tensor_transform import Coefficients, at_step
 from sccodec.codecs.verify import verify
 from sccodec.container import extract, from_bytes, layout, tensors, to_bytes
 from sccodec.container.describe import describe
-from sccodec.entropy import coder
+from sccodec.entropy import bands, coder
 from sccodec.errors import BadRequest, Damaged, LimitExceeded, Mismatch, WrongModel
+from sccodec.latents import blocks
 from sccodec.media.tensor import Tensor, from_array, narrowed, widened
 
 
@@ -340,7 +344,7 @@ def test_rectified_values_stay_in_their_range():
 @pytest.mark.parametrize(
     "how",
     [
-        *({"layers": 2}, {"tile": 512}, {"coder": "unary"}, {"offsets": True}, {"filter": True}),
+        *({"tile": 512}, {"coder": "unary"}, {"offsets": True}, {"filter": True}),
         *({"channelwise": True}, {"quantiser": "uniform"}, {"clip": "minmax"}),
     ],
     ids=str,
@@ -370,6 +374,88 @@ def test_a_damaged_tile_of_coefficients_is_zeros():
     assert len(report.damaged) == 1
     assert not found.values[:8].any()
     assert found.values[8:].any()
+
+
+# -- transforms in layers ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("low", [-np.inf, 0])
+def test_each_layer_of_coefficients_halves_the_step(low):
+    values = np.maximum(smooth(), low)
+    data = tensor.encode(values, Settings(rate=1.5, transform=True, layers=3, tile=4800))
+    assert 8 * len(data) / values.size == pytest.approx(1.5, rel=0.02)
+    assert coder_of(data) == "transform"
+    errors = [mse(values, decoded(data, n)) for n in (1, 2, 3)]
+    for coarse, fine in pairwise(errors):
+        assert fine < 0.45 * coarse
+    single = decoded(tensor.encode(values, Settings(rate=1.5, transform=True, tile=4800)))
+    assert errors[-1] < 2 * mse(values, single)  # of so small a tensor
+    assert verify(from_bytes(data)).verdict == "ok"
+    facts = sccodec.info(data)["tensors"][0]
+    assert facts["steps"] == [facts["step"] / 2**n for n in range(3)]
+
+
+def test_layers_of_coefficients_are_stripped_and_put_back():
+    values = smooth()
+    whole = sccodec.encode(values, profile="tensor", rate=1.2, layers=2, transform=True)
+    base, rest = (sccodec.extract(whole, [name]) for name in ("base", "enhancement"))
+    assert len(base) < 0.6 * len(whole)
+    assert sccodec.join(base, rest) == whole
+    np.testing.assert_array_equal(sccodec.decode(base), sccodec.decode(whole, layers="base"))
+
+
+def test_a_base_of_coefficients_is_what_encoding_at_its_step_gives():
+    values, settings = smooth(), Settings(rate=1.2, transform=True, layers=2)
+    data = tensor.encode(values, settings)
+    (entry,) = tensor.open_tensors(from_bytes(data))
+    given = from_array(values)
+    source = Coefficients(given, designs.grid_of(given, settings), settings)
+    alone = at_step(source, replace(entry.transform, inward=(0, 0, 0), finer=())).design.transform
+    assert alone == entry.transform.layer(0)
+    numbers = source.chosen(source.grid.parts[0], alone)[1].numbers
+    shape = blocks.shape(values.shape, alone.block)
+    assert bands.encode(shape, numbers) == from_bytes(data).payload(0, 0)
+
+
+def test_layers_are_of_coefficients_where_that_pays():
+    values = smooth()
+    data = tensor.encode(values, Settings(rate=0.8, layers=2))
+    assert coder_of(data) == "transform"
+    levels = tensor.encode(values, Settings(rate=0.8, layers=2, transform=False))
+    assert coder_of(levels) == "context"
+    assert mse(values, decoded(data)) < 0.5 * mse(values, decoded(levels))
+
+
+def test_a_file_of_other_layers_takes_in_transforms():
+    first, out = tensor.encode({"a": features()}, Settings(levels=(2, 4, 10))), io.BytesIO()
+    added = {"b": smooth()}
+    tensor.append(from_bytes(first), added, out, Settings(rate=1.0, transform=True, layers=2))
+    (_, found), _ = tensor.decode(out.getvalue())
+    assert mse(added["b"], found.values) < 0.1 * added["b"].var()
+    more = Settings(rate=1.0, transform=True, layers=4)
+    with pytest.raises(BadRequest, match="4 layers"):
+        tensor.append(from_bytes(first), added, io.BytesIO(), more)
+
+
+def test_components_come_in_layers_too():
+    fitted, values = basis_of(1, 2), mixed(7, 3)
+    settings = Settings(rate=1.0, layers=2, tile=5120, calibration=fitted)
+    data = tensor.encode(values, settings)
+    (base,), _ = tensor.decode(data, "base", calibration=fitted)
+    (whole,), _ = tensor.decode(data, calibration=fitted)
+    assert mse(values, whole.values) < 0.45 * mse(values, base.values)
+
+
+def test_a_damaged_refinement_leaves_the_coarse_coefficients():
+    values = smooth()
+    data = tensor.encode(values, Settings(rate=1.2, transform=True, layers=2, tile=4800))
+    (found,), report = tensor.decode(flipped(data, 1, 0), allow_partial=True)
+    wanted = decoded(data).copy()
+    wanted[:8] = decoded(data, "base")[:8]
+    np.testing.assert_array_equal(found.values, wanted)
+    assert [(lost.layer, lost.tile, lost.lower) for lost in report.damaged] == [
+        ("enhancement", 0, True)
+    ]
 
 
 # -- bases of channels -------------------------------------------------------------------------
@@ -435,8 +521,6 @@ def test_a_basis_is_used_where_it_pays_and_refused_where_it_cannot():
         Settings(calibration=fitted)
     with pytest.raises(BadRequest, match="and a transform"):
         Settings(calibration=fitted, rate=0.8, transform=False)
-    with pytest.raises(BadRequest, match="cannot be transformed"):
-        tensor.encode(mixed(9), Settings(rate=0.8, calibration=fitted, layers=2))
     with pytest.raises(BadRequest, match="cannot be transformed"):
         tensor.encode(mixed(9), Settings(rate=0.8, calibration=fitted, tile=4096))
     with pytest.raises(BadRequest, match="has 5 channels, its calibration 12"):
@@ -748,7 +832,12 @@ def test_memory_is_bounded_by_tiles(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("file", "names"), [("tensors", ["relu", "both", "int"]), ("transformed", ["linear", "relu"])]
+    ("file", "names"),
+    [
+        ("tensors", ["relu", "both", "int"]),
+        ("transformed", ["linear", "relu"]),
+        ("refined", ["linear", "relu"]),
+    ],
 )
 def test_the_golden_files_decode_as_they_always_did(monkeypatch, file, names):
     golden = Path(__file__).parents[1] / "golden"

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from sccodec.container.tensors import (
     KINDS,
+    Finer,
     Grading,
     LevelFilter,
     TensorEntry,
@@ -68,9 +69,19 @@ TRANSFORMED = TensorEntry(
 )
 
 
+REFINED = replace(
+    TRANSFORMED,
+    transform=replace(TRANSFORMED.transform, finer=(Finer(40, (0, 1, 2), 5),)),
+)
+
+
 @pytest.mark.parametrize(
     "change",
-    [{}, {"limits": None, "snap": 0}, {"limits": (0.0, 0.0)}, {"snap": 0}, {"basis": b""}],
+    [
+        *({}, {"limits": None, "snap": 0}, {"limits": (0.0, 0.0)}, {"snap": 0}, {"basis": b""}),
+        {"finer": (Finer(17, (1, -2, 3), 200), Finer(255, (0, 0, 0)))},
+        {"finer": (Finer(32, (0, 0, 0)),), "limits": None, "snap": 0},
+    ],
     ids=str,
 )
 def test_transforms_come_back(change):
@@ -88,7 +99,9 @@ def test_a_basis_is_one_of_channels():
     [
         *({"step": 0.0}, {"step": -1.0}, {"step": float("inf")}, {"block": (0, 8)}),
         *({"block": (8, 33)}, {"limits": (1.0, 0.0)}, {"limits": (0.0, float("nan"))}),
-        {"limits": None},
+        *({"limits": None}, {"finer": (Finer(16, (0, 0, 0)),)}),
+        *({"limits": None, "snap": 0, "finer": (Finer(32, (0, 0, 0), 1),)},),
+        {"finer": (Finer(32, (0, 0, 0)),) * 32},
     ],
     ids=str,
 )
@@ -107,13 +120,20 @@ def test_sizes_are_written_in_one_way_only(size):
 
 def test_a_transform_of_another_form_is_unsupported():
     raw = bytearray(pack([replace(TRANSFORMED, shape=(77,))]))
-    raw[raw.index(77) + 1] |= 8
-    with pytest.raises(Unsupported, match="form 15"):
+    raw[raw.index(77) + 1] |= 16
+    with pytest.raises(Unsupported, match="form 23"):
+        unpack(bytes(raw))
+
+
+def test_a_transform_that_says_that_it_has_layers_has_two():
+    raw = bytearray(pack([REFINED]))
+    raw[-len(REFINED.transform.finer) * 5 - 1] = 1
+    with pytest.raises(Damaged, match="in 1 layers"):
         unpack(bytes(raw))
 
 
 def test_every_cut_of_a_transform_is_damage():
-    raw = pack([TRANSFORMED])
+    raw = pack([REFINED])
     for end in range(len(raw)):
         with pytest.raises(Damaged):
             unpack(raw[:end])

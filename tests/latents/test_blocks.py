@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from sccodec.container.tensors import Transform
 from sccodec.latents import blocks
 
 
@@ -10,8 +11,8 @@ from sccodec.latents import blocks
 def test_the_inverse_gives_planes_back(size):
     values = np.random.default_rng(1).normal(size=(3, *size))
     block = tuple(map(blocks.side, size))
-    fine = np.rint(blocks.forward(values, block) * 1000).astype(np.int32)
-    again = blocks.inverse(fine, block, (0, 0, 0), size) / (1000 * blocks.UNIT)
+    fine = np.rint(blocks.forward(values, block) * 1000 * blocks.PART).astype(np.int64)
+    again = blocks.inverse(fine, block, size) / (1000 * blocks.UNIT)
     np.testing.assert_allclose(again, values, atol=0.01)
 
 
@@ -30,7 +31,8 @@ def test_a_constant_plane_has_one_coefficient():
 
 def test_magnitudes_stand_for_what_the_file_says():
     numbers = np.array([[[0, 1, -2, 5]]], np.int32)
-    found = blocks.inverse(numbers, (1, 1), (-8, 4, 16), (1, 4))
+    parts = blocks.restored(numbers, Transform(1.0, (-8, 4, 16), (1, 1)))
+    found = blocks.inverse(parts, (1, 1), (1, 4))
     table = blocks.matrix(4).T @ np.array([0, 64 - 8, -128 - 4, 320 + 16])
     wanted = (table * 2**14 + 2**27 >> 28) * 2**28
     np.testing.assert_array_equal(found[0, 0], wanted)
@@ -45,7 +47,8 @@ def test_the_largest_coefficients_stay_within_64_bits():
     for size in (1, 4, 32):
         numbers = np.full((1, size * size, size * size), 65600, np.int32)
         exact = numbers.astype(object)
-        found = blocks.inverse(numbers, (size, size), (32, 32, 32), (size * size,) * 2)
+        parts = blocks.restored(numbers, Transform(1.0, (32, 32, 32), (size, size)))
+        found = blocks.inverse(parts, (size, size), (size * size,) * 2)
         part = 64 * exact[0, 0, 0] + 32
         down = blocks.matrix(size).astype(object).T @ np.ones(size, object)
         mean = (np.outer(down, down) * part + 2**27) // 2**28
