@@ -2,7 +2,7 @@
 
 Each .npy holds features (N, C, H, W), of which each item becomes files of its own: one layer, two
 layers, two layers of levels alone (no transform), each at the rates asked for, and one layer of at
-most as many bytes as the base of the two. Prints a Markdown table of means of bits per element and error,
+most as many bytes as the base of the two. Prints a Markdown table of means: bits per element, and
 the squared error over the variance of the tensor.
 """
 

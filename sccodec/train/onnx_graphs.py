@@ -134,15 +134,16 @@ class Builder:
 
     def save(self, path: Path, inputs: dict[str, list], outputs: dict[str, str]) -> None:
         """`inputs`: name -> shape; `outputs`: public name -> value."""
-        nodes = list(self.nodes)
-        for public, value in outputs.items():
-            nodes.append(helper.make_node("Identity", [value], [public]))
+        public = {value: name for name, value in outputs.items()}
+        for node in self.nodes:  # a node Identity in place of this would copy the values
+            for names in (node.input, node.output):
+                names[:] = [public.get(name, name) for name in names]
 
         def info(name, shape):
             return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
         graph = helper.make_graph(
-            nodes,
+            self.nodes,
             self.name,
             [info(name, shape) for name, shape in inputs.items()],
             [info(name, [None] * 4) for name in outputs],
@@ -261,26 +262,31 @@ def full_graph(net: Synthesis, lap: Lap, path: Path) -> None:
 def finish_graph(net: Finish, path: Path) -> None:
     """The finish, on pixels and those around them, with what a tile adds to the last pass.
 
-    All is in units of the step. A pass is one convolution for clipped and linear filters, a clip,
-    and a mix: what the linear ones and the pixel itself give is made so small that nothing of it is
-    clipped, by a power of two, which costs no precision. The few weights stay float32: rounded
-    ones would not be blind to constants.
+    All is in units of the step: the first filters divide by it, and the last mix multiplies. A pass
+    is one convolution for clipped and linear filters, a clip, and a mix: what the linear ones and
+    the pixel itself give is made so small that nothing of it is clipped, by a power of two, which
+    costs no precision. The few weights stay float32: rounded ones would not be blind to constants.
+    The filters of both passes depend on inputs: ONNX Runtime would apply constant ones in blocks of
+    channels, which takes twice the time for so few.
     """
     b = Builder("finish")
     low, high = b.exact(np.float32(-1)), b.exact(np.float32(1))
     same = np.eye(COLOURS, dtype=np.float32)
-    pixels = b.node("Div", "plain", "step")
+    pixels = "plain"
     for one in net:
         near = pixels
         bends, straight = (kernel.numpy().copy() for kernel in one.kernels())
         straight[:, :, 1, 1] += same
         filters = b.exact(np.concatenate([bends, straight * UNCLIPPED]))
         mix = b.exact(np.concatenate([one.mix.numpy(), same / UNCLIPPED], 1)[:, :, None, None])
+        if one is net[0]:
+            filters = b.node("Div", filters, "step")
         if one is net[-1]:
             small = b.node("Mul", "straight", b.exact(np.float32(UNCLIPPED)))
             filters = b.add(filters, b.node("Concat", b.exact(0 * bends), small, axis=0))
             none = b.exact(np.zeros((COLOURS, COLOURS, 1, 1), np.float32))
             mix = b.add(mix, b.node("Concat", "mix", none, axis=1))
+            mix = b.node("Mul", mix, "step")
         bent = b.node("Conv", near, filters, dilations=[one.dilation] * 2)
         bent = b.node("Clip", bent, low, high)
         pixels = b.node("Conv", bent, mix)
@@ -290,8 +296,7 @@ def finish_graph(net: Finish, path: Path) -> None:
         "mix": [COLOURS, BENDS, 1, 1],
         "straight": [COLOURS, COLOURS, 3, 3],
     }
-    outputs = {"pixels": b.node("Mul", pixels, "step"), "near": near, "bent": bent}
-    b.save(path, inputs, outputs)
+    b.save(path, inputs, {"pixels": pixels, "near": near, "bent": bent})
 
 
 def _save_synthesis(
