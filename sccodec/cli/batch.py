@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -12,7 +15,7 @@ from dataclasses import dataclass, field
 import click
 
 from sccodec.cli import border
-from sccodec.errors import BadRequest, CodecError
+from sccodec.errors import BadRequest, CodecError, LimitExceeded
 from sccodec.threads import cores
 
 MOST_THREADS = 8  # unless more are asked for
@@ -77,11 +80,14 @@ def run(
     force: bool = False,
     skip_existing: bool = False,
     report: bool = False,
+    processes: bool = False,
 ) -> list[int]:
     """work(job) for each (input, outputs...), on `jobs` threads: their exit codes, in order.
 
     At most `jobs` files are worked on at once; threads that are left over go to their tiles. 0
-    stands for one file at a time, on all cores.
+    stands for one file at a time, on all cores. With `processes`, for work that threads would take
+    turns at, several files have processes of their own, unless one of them is a stream; `work` can
+    be pickled then.
     With `report` the texts are what was asked for and go to stdout; else they are progress.
     """
     if as_json and any(border.STREAM in targets for _, *targets in tasks):
@@ -94,18 +100,10 @@ def run(
     threads = [(jobs or most) // workers for most in (min(cores(), MOST_THREADS), 1)]
     todo = [Job(s, tuple(t), *threads, workers == 1) for s, *t in tasks]
 
-    def attempt(job: Job) -> tuple[Job, Done]:
-        try:
-            return job, _existing(job, force, skip_existing) or work(job)
-        except BrokenPipeError:
-            raise
-        except (CodecError, OSError, MemoryError) as error:
-            message, code = border.explain(error)
-            facts = {"input": job.source, "error": message, "code": code}
-            return job, Done(facts, code=code, error=error)
-
+    attempt = functools.partial(_attempt, work, force, skip_existing)
+    apart = processes and not any(border.STREAM in task for task in tasks)
     codes = []
-    with closing(_in_order(attempt, todo, workers)) as results:
+    with closing(_in_order(attempt, todo, workers, apart)) as results:
         for job, done in results:
             codes.append(done.code)
             place = "" if report or len(todo) == 1 else f"[{len(codes)}/{len(todo)}] "
@@ -114,6 +112,18 @@ def run(
     if failed and len(codes) > 1:
         border.say(f"sccodec: {failed} of {len(codes)} failed")
     return codes
+
+
+def _attempt(work: Callable[[Job], Done], force: bool, skip_existing: bool, job: Job):
+    """The job, as it is after the work, and what became of it."""
+    try:
+        return job, _existing(job, force, skip_existing) or work(job)
+    except BrokenPipeError:
+        raise
+    except (CodecError, OSError, MemoryError) as error:
+        message, code = border.explain(error)
+        facts = {"input": job.source, "error": message, "code": code}
+        return job, Done(facts, code=code, error=error)
 
 
 def first(codes: list[int]) -> int:
@@ -143,22 +153,58 @@ def _tell(job: Job, done: Done, place: str, as_json: bool, report: bool) -> None
         click.echo(json.dumps(done.facts))
 
 
-def _in_order(work: Callable, items: Iterable, workers: int) -> Iterator:
+def _in_order(work: Callable, items: Iterable, workers: int, processes: bool) -> Iterator:
     """work(item) for each item in turn; `workers` at a time, and no list of them all."""
     if workers == 1:
         yield from map(work, items)
         return
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import BrokenExecutor
 
     waiting: deque = deque()
-    with ThreadPoolExecutor(workers) as pool:
+    pool, begun = _pool(work, workers, processes)
+    with pool:
         try:
             for item in items:
                 if len(waiting) == AHEAD * workers:
                     yield waiting.popleft().result()
-                waiting.append(pool.submit(work, item))
+                waiting.append(pool.submit(begun, item))
             while waiting:
                 yield waiting.popleft().result()
+        except BrokenExecutor:
+            raise LimitExceeded(
+                "a process that worked on these files was killed",
+                hint="if it was for want of memory, fewer at a time (-j) take less",
+            ) from None
         finally:  # interrupted: those begun are finished, the others never are
             for future in waiting:
                 future.cancel()
+
+
+def _pool(work: Callable, workers: int, processes: bool):
+    """Threads or processes, and what they do with an item."""
+    from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+
+    if not processes:
+        return ThreadPoolExecutor(workers), work
+    import multiprocessing
+
+    # Not forked: that is not safe beside the threads that libraries may have.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, context, _Process.begin, (work,)), _Process.go_on
+
+
+class _Process:
+    """One process of a batch, which is told its work once."""
+
+    work: Callable | None = None
+
+    @classmethod
+    def begin(cls, work: Callable) -> None:
+        cls.work = work
+        # Whoever started it hears of an interruption, and finishes what is begun.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+
+    @classmethod
+    def go_on(cls, item):
+        return cls.work(item)

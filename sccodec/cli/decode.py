@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 import click
@@ -101,23 +102,21 @@ def command(
         _check_map(damage_map, inputs, output, allow_partial)
     limits = border.limits(size_limit, dimension_limit)
 
-    def tensor_work(job: batch.Job) -> batch.Done:
+    if tensors or kind in TENSORS or (kind is None and tensor_options.is_tensor(output or "")):
         if region is not None or damage_map is not None:
             raise BadRequest("--region and --damage-map are for pictures, not for tensors")
         options = {"limits": limits, "allow_partial": allow_partial}
-        return _decode_tensors(job, kind, layers, tensors, options, force, bases)
-
-    if tensors or kind in TENSORS or (kind is None and tensor_options.is_tensor(output or "")):
         bases = tensor_options.calibration(calibration)
         targets = names.outputs(inputs, output, f".{kind or 'npz'}", keep_tree)
         return batch.first(
             batch.run(
                 list(zip(inputs.names, targets, strict=True)),
-                tensor_work,
+                functools.partial(_decode_tensors, kind, layers, tensors, options, force, bases),
                 jobs=jobs,
                 as_json=as_json,
                 force=force,
                 skip_existing=skip_existing,
+                processes=True,
             )
         )
 
@@ -186,9 +185,7 @@ def _check_map(damage_map: str, inputs: names.Inputs, output: str | None, partia
         raise BadRequest(f"--damage-map and -o both name {damage_map}")
 
 
-def _decode_tensors(job: batch.Job, kind, layers, wanted, options, force, bases) -> batch.Done:
-    import os
-
+def _decode_tensors(kind, layers, wanted, options, force, bases, job: batch.Job) -> batch.Done:
     from sccodec.codecs import tensor
     from sccodec.media.tensor import write
 

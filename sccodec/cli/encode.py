@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import click
@@ -183,18 +184,29 @@ def _encode_tensors(
     if append:
         return _append(inputs, output, replace(settings, jobs=jobs or 1), as_json)
 
-    def work(job: batch.Job) -> batch.Done:
-        found = tensor_options.read(job.source)
-        data = tensor.encode(found, replace(settings, jobs=job.tensor_threads), job.progress)
-        with border.open_output(job.target, force) as out:
-            out.write(data)
-        elements = sum(one.values.size for one in found)
-        return _tensors_done(job.source, job.target, len(data), elements, len(found))
-
     tasks = list(zip(inputs.names, names.outputs(inputs, output, ".scc", keep_tree), strict=True))
     return batch.first(
-        batch.run(tasks, work, jobs=jobs, as_json=as_json, force=force, skip_existing=skip_existing)
+        batch.run(
+            tasks,
+            functools.partial(_encode_tensor, settings, force),
+            jobs=jobs,
+            as_json=as_json,
+            force=force,
+            skip_existing=skip_existing,
+            processes=True,
+        )
     )
+
+
+def _encode_tensor(settings, force: bool, job: batch.Job) -> batch.Done:
+    from sccodec.codecs import tensor
+
+    found = tensor_options.read(job.source)
+    data = tensor.encode(found, replace(settings, jobs=job.tensor_threads), job.progress)
+    with border.open_output(job.target, force) as out:
+        out.write(data)
+    elements = sum(one.values.size for one in found)
+    return _tensors_done(job.source, job.target, len(data), elements, len(found))
 
 
 def _append(inputs, output: str | None, settings, as_json: bool) -> int:

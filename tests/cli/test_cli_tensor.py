@@ -1,12 +1,15 @@
 """Feature tensors on the command line."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 from shell import flip, listing, run
 
 import sccodec
+from sccodec.cli import batch
+from sccodec.errors import LimitExceeded
 from sccodec.media.tensor import from_array, read, write
 
 
@@ -191,3 +194,30 @@ def test_refusals(folder, monkeypatch, tiny_model, arguments, message):
     done = run(*arguments)
     assert done.code
     assert message in done.errors[0]
+
+
+# -- several processes -------------------------------------------------------------------------
+
+
+def test_files_in_processes_of_their_own_become_the_same(folder):
+    (folder / "c.npy").write_bytes(b"no array")
+    names = [folder / f"{name}.npy" for name in "acb"]
+    told = {}
+    for jobs in (1, 2):
+        out = folder / f"out{jobs}"
+        done = run("encode", *names, "--levels", 4, "-o", f"{out}/", "-j", jobs)
+        assert done.code
+        again = run("decode", out / "a.scc", out / "b.scc", "--format", "npy", "-j", jobs)
+        assert again.code == 0
+        told[jobs] = (done.err + again.err).replace(out.name, "out"), done.code
+    assert told[1] == told[2]
+    assert "c.npy" in told[1][0]
+    assert "1 of 3 failed" in told[1][0]
+    one, two = (list(listing(folder / f"out{jobs}").values()) for jobs in (1, 2))
+    assert len(one) == 4
+    assert one == two
+
+
+def test_a_process_that_is_killed_is_no_riddle():
+    with pytest.raises(LimitExceeded, match="was killed"):
+        list(batch._in_order(os._exit, [9, 9, 9], 2, True))
