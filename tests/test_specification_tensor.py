@@ -13,7 +13,7 @@ from sccodec.codecs import tensor
 from sccodec.codecs.calibration import calibrate_bases
 from sccodec.codecs.tensor import Settings
 from sccodec.container import from_bytes, layout, tensors
-from sccodec.container.tensors import FILTER, QUANTISER, SCALED, TENSOR, TRANSFORM
+from sccodec.container.tensors import FILTER, FINER, QUANTISER, SCALED, TENSOR, TRANSFORM
 from sccodec.entropy import bands, flags, planes, unary
 from sccodec.latents import blocks
 from sccodec.latents.basis import Basis
@@ -262,7 +262,7 @@ def test_fields_of_the_chunk_are_documented_in_their_order():
     block = re.search(r"```\n( +size.*?)```", PAGE, re.DOTALL)[1]
     names = re.findall(r"^ +(\w+),?(?: (\w+))? +(?:u8|varint|f32|i8|8 bytes)", block, re.MULTILINE)
     assert [name for both in names for name in both if name] == [
-        *("size", *TRANSFORM.names, "low", "high", "snap", "basis"),
+        *("size", *TRANSFORM.names, "low", "high", "snap", "basis", "layers", *FINER.names),
     ]
 
 
