@@ -382,13 +382,13 @@ def test_a_damaged_tile_of_coefficients_is_zeros():
 @pytest.mark.parametrize("low", [-np.inf, 0])
 def test_each_layer_of_coefficients_halves_the_step(low):
     values = np.maximum(smooth(), low)
-    data = tensor.encode(values, Settings(rate=1.5, transform=True, layers=3, tile=4800))
+    data = tensor.encode(values, Settings(rate=1.5, transform=True, layers=3))
     assert 8 * len(data) / values.size == pytest.approx(1.5, rel=0.02)
     assert coder_of(data) == "transform"
     errors = [mse(values, decoded(data, n)) for n in (1, 2, 3)]
     for coarse, fine in pairwise(errors):
         assert fine < 0.45 * coarse
-    single = decoded(tensor.encode(values, Settings(rate=1.5, transform=True, tile=4800)))
+    single = decoded(tensor.encode(values, Settings(rate=1.5, transform=True)))
     assert errors[-1] < 2 * mse(values, single)  # of so small a tensor
     assert verify(from_bytes(data)).verdict == "ok"
     facts = sccodec.info(data)["tensors"][0]
