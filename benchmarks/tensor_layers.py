@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import sccodec
+from sccodec.evaluate import markdown
 
 
 class Column:
@@ -59,13 +60,13 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{datetime.date.today()}, {platform.machine()}; numpy {np.__version__}\n")
     titles = "one layer", "two layers", "two, of levels", "their base", "one layer of its size"
-    print(f"| features | rate | {' | '.join(titles)} |")
-    print("| --- " * (2 + len(titles)) + "|")
+    rows = []
     for path in options.features:
         items = np.load(path, mmap_mode="r")
         name = f"{path.stem}, {len(items)} of {'×'.join(map(str, items.shape[1:]))}"
         for rate in options.rates:
-            print(f"| {name} | {rate} | {' | '.join(map(str, measure(items, rate)))} |", flush=True)
+            rows.append([name, str(rate), *map(str, measure(items, rate))])
+    print(markdown.table(["features", "rate", *titles], rows))
 
 
 if __name__ == "__main__":

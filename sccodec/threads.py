@@ -1,10 +1,16 @@
-"""Work on several threads, with results in the order of the items."""
+"""Work on several threads, with results in the order of the items, or in several processes."""
 
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
 
 Progress = Callable[[int, int], None]  # told (items done, items in all)
 
@@ -31,3 +37,35 @@ def each(work: Callable, items: Iterable, jobs: int, progress: Progress | None =
         return collect(map(work, items))
     with ThreadPoolExecutor(jobs) as pool:
         return collect(pool.map(work, items))
+
+
+def processes(jobs: int, begin: Callable | None = None, *told) -> ProcessPoolExecutor:
+    """A pool of new processes, in each of which begin(*told) comes first.
+
+    They leave Ctrl-C, which reaches the whole group, to the process that made them.
+    """
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    # Not forked: that is not safe beside the threads that libraries may have.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(jobs, context, _begun, (begin, told))
+
+
+def _begun(begin: Callable | None, told: tuple) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    exit_when_told()
+    if begin is not None:
+        begin(*told)
+
+
+def exit_when_told() -> None:
+    """Told to stop, this process ends by an exception, and takes what is half-written with it."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _exit)
+
+
+def _exit(number: int, _frame) -> None:
+    sys.exit(128 + number)

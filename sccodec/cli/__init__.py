@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 
 import click
@@ -25,6 +24,7 @@ from sccodec.cli import (
     train,
     verify,
 )
+from sccodec.threads import exit_when_told
 
 
 class Group(click.Group):
@@ -83,17 +83,10 @@ for module in (
     cli.add_command(module.command)
 
 
-def _stop(number: int, _frame) -> None:
-    sys.exit(128 + number)
-
-
 def main() -> None:
     """The console script. Told to stop, it takes what is half-written with it."""
     # Tiles are what threads are for; BLAS with threads of its own takes half as much time again
     # for the same products. NumPy's library looks at this when it is loaded, which is later.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, _stop)
+    exit_when_told()
     cli()

@@ -5,10 +5,9 @@ from __future__ import annotations
 import functools
 import json
 import os
-import signal
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -16,7 +15,7 @@ import click
 
 from sccodec.cli import border
 from sccodec.errors import BadRequest, CodecError, LimitExceeded
-from sccodec.threads import cores
+from sccodec.threads import cores, processes
 
 MOST_THREADS = 8  # unless more are asked for
 AHEAD = 8  # files per thread that are begun or finished before the first of them is reported
@@ -80,12 +79,12 @@ def run(
     force: bool = False,
     skip_existing: bool = False,
     report: bool = False,
-    processes: bool = False,
+    apart: bool = False,
 ) -> list[int]:
     """work(job) for each (input, outputs...), on `jobs` threads: their exit codes, in order.
 
     At most `jobs` files are worked on at once; threads that are left over go to their tiles. 0
-    stands for one file at a time, on all cores. With `processes`, for work that threads would take
+    stands for one file at a time, on all cores. With `apart`, for work that threads would take
     turns at, several files have processes of their own, unless one of them is a stream; `work` can
     be pickled then.
     With `report` the texts are what was asked for and go to stdout; else they are progress.
@@ -101,7 +100,7 @@ def run(
     todo = [Job(s, tuple(t), *threads, workers == 1) for s, *t in tasks]
 
     attempt = functools.partial(_attempt, work, force, skip_existing)
-    apart = processes and not any(border.STREAM in task for task in tasks)
+    apart = apart and not any(border.STREAM in task for task in tasks)
     codes = []
     with closing(_in_order(attempt, todo, workers, apart)) as results:
         for job, done in results:
@@ -153,15 +152,13 @@ def _tell(job: Job, done: Done, place: str, as_json: bool, report: bool) -> None
         click.echo(json.dumps(done.facts))
 
 
-def _in_order(work: Callable, items: Iterable, workers: int, processes: bool) -> Iterator:
+def _in_order(work: Callable, items: Iterable, workers: int, apart: bool) -> Iterator:
     """work(item) for each item in turn; `workers` at a time, and no list of them all."""
     if workers == 1:
         yield from map(work, items)
         return
-    from concurrent.futures import BrokenExecutor
-
     waiting: deque = deque()
-    pool, begun = _pool(work, workers, processes)
+    pool, begun = _pool(work, workers, apart)
     with pool:
         try:
             for item in items:
@@ -180,17 +177,11 @@ def _in_order(work: Callable, items: Iterable, workers: int, processes: bool) ->
                 future.cancel()
 
 
-def _pool(work: Callable, workers: int, processes: bool):
+def _pool(work: Callable, workers: int, apart: bool):
     """Threads or processes, and what they do with an item."""
-    from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-
-    if not processes:
-        return ThreadPoolExecutor(workers), work
-    import multiprocessing
-
-    # Not forked: that is not safe beside the threads that libraries may have.
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, context, _Process.begin, (work,)), _Process.go_on
+    if apart:
+        return processes(workers, _Process.begin, work), _Process.go_on
+    return ThreadPoolExecutor(workers), work
 
 
 class _Process:
@@ -201,9 +192,6 @@ class _Process:
     @classmethod
     def begin(cls, work: Callable) -> None:
         cls.work = work
-        # Whoever started it hears of an interruption, and finishes what is begun.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
 
     @classmethod
     def go_on(cls, item):

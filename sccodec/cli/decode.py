@@ -116,7 +116,7 @@ def command(
                 as_json=as_json,
                 force=force,
                 skip_existing=skip_existing,
-                processes=True,
+                apart=True,
             )
         )
 

@@ -193,7 +193,7 @@ def _encode_tensors(
             as_json=as_json,
             force=force,
             skip_existing=skip_existing,
-            processes=True,
+            apart=True,
         )
     )
 

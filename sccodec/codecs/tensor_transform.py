@@ -110,7 +110,7 @@ class Coefficients:
         self, part: Part, transform: Transform, layer: int = 0
     ) -> tuple[np.ndarray, bands.Chosen]:
         """What a layer has to code of the coefficients, in its steps, and the integers for that."""
-        key = part, _below(transform, layer)
+        key = part, _told(transform, layer)
         kept = self._chosen.get(layer)
         if kept is None or kept[0] != key:
             values = self.of(part, transform.block) / transform.layer(layer).step
@@ -130,14 +130,10 @@ class Coefficients:
         return blocks.restored(numbers, transform, layer, below)
 
 
-def _below(transform: Transform, layer: int) -> Transform:
-    """What of a transform the integers of a layer depend on; the rest as it is for none."""
-    nothing = (0, 0, 0)
-    finer = [replace(one, snap=0) for one in transform.finer[:layer]]
-    if not layer:
-        return replace(transform, inward=nothing, snap=0, finer=())
-    finer[-1] = replace(finer[-1], inward=nothing)
-    return replace(transform, snap=0, finer=tuple(finer))
+def _told(transform: Transform, layer: int) -> tuple:
+    """What of a transform the integers of a layer depend on."""
+    inward = [one.inward for one in (transform, *transform.finer)[:layer]]
+    return transform.block, transform.step, *inward, *(one.ratio for one in transform.finer[:layer])
 
 
 @dataclass(frozen=True)

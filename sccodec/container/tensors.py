@@ -203,7 +203,6 @@ def _transformed(tensor: TensorEntry) -> Iterator[bytes]:
     """What follows the head of a tensor whose coefficients are coded."""
     yield from map(_varint, tensor.shape)
     transform = tensor.transform
-    one, two, above = transform.inward
     rows, columns = transform.block
     form = LIMITED * (transform.limits is not None)
     form |= BASED * bool(transform.basis) | SNAPPED * bool(transform.snap)
@@ -212,12 +211,10 @@ def _transformed(tensor: TensorEntry) -> Iterator[bytes]:
         {
             "form": form,
             "step": transform.step,
-            "inward1": one,
-            "inward2": two,
-            "inward3": above,
             "block_rows": rows,
             "block_columns": columns,
         }
+        | _by_name(transform.inward)
     )
     if transform.limits is not None:
         yield LIMITS.pack(*transform.limits)
@@ -227,8 +224,7 @@ def _transformed(tensor: TensorEntry) -> Iterator[bytes]:
     if transform.finer:
         yield bytes([transform.layer_count])
     for finer in transform.finer:
-        inward = {f"inward{n}": value for n, value in enumerate(finer.inward, 1)}
-        yield FINER.pack({"ratio": finer.ratio, "snap": finer.snap} | inward)
+        yield FINER.pack({"ratio": finer.ratio, "snap": finer.snap} | _by_name(finer.inward))
 
 
 def _varint(value: int) -> bytes:
@@ -371,6 +367,10 @@ def _unpack_transformed(raw: bytes, at: int, axes: int, head: dict, where: str):
         finer, at = _unpack_finer(raw, at, limits is not None, where)
     transform = Transform(step, _inward(values), block, limits, basis, snap, finer)
     return TensorEntry(**head, shape=tuple(shape), layers=(), children=(), transform=transform), at
+
+
+def _by_name(inward: tuple[int, int, int]) -> dict[str, int]:
+    return {f"inward{n}": value for n, value in enumerate(inward, 1)}
 
 
 def _inward(values: dict) -> tuple[int, int, int]:

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import multiprocessing
-import signal
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
@@ -26,6 +24,7 @@ from sccodec.evaluate import adapters, machine, quality
 from sccodec.evaluate.adapters import Adapter
 from sccodec.evaluate.journal import Journal
 from sccodec.evaluate.pictures import Original, load
+from sccodec.threads import processes
 
 Progress = Callable[[str, int, int], None]  # what is done, how many of them, of how many
 
@@ -151,7 +150,7 @@ def run_all(
             yield key, function(*arguments)
             progress(what, done, len(tasks))
         return
-    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _ignore_interrupts)
+    pool = processes(jobs)
     try:
         futures = {pool.submit(function, *rest): key for key, function, rest in tasks}
         for done, future in enumerate(as_completed(futures), 1):
@@ -161,11 +160,6 @@ def run_all(
         raise CodecError(f"{what}: a worker process ended by itself") from None
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _ignore_interrupts() -> None:
-    """In a worker: Ctrl-C reaches the whole group, and only the first process has words for it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 # -- in the worker processes --------------------------------------------------------------------

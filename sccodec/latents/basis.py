@@ -20,7 +20,7 @@ from sccodec.errors import BadRequest
 BITS = 14  # of a matrix's fractions
 MOST_CHANNELS = 2048
 LARGEST = 1e30  # mean: a float32, and far from its end
-BOUND = 1 << 22  # of what comes out, as large as 64ths of a step can be
+BOUND = 1 << 22  # of coefficients in 64ths of a step, mixed or refined
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,13 +15,12 @@ import math
 import numpy as np
 
 from sccodec.container.tensors import RATIO, Transform
-from sccodec.latents.basis import Basis
+from sccodec.latents.basis import BOUND, Basis
 
 BITS = 14  # of the numbers of a matrix
 PART = 64  # a coefficient is in units of step / PART
 UNIT = PART << 2 * BITS  # of restored values: step / UNIT
 USUAL = 8
-BOUND = 1 << 22  # of refined coefficients, in their units
 
 
 @functools.cache
