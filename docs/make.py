@@ -28,6 +28,7 @@ WIDTH = 92
 # In the order in which a pixel meets them, and in each the order in which to read.
 ROOMS = {
     "errors.py": "",
+    "spans.py": "",
     "threads.py": "",
     "extras.py": "",
     "media": "image picture reading modes deep metadata writing",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
@@ -37,6 +38,27 @@ def each(work: Callable, items: Iterable, jobs: int, progress: Progress | None =
         return collect(map(work, items))
     with ThreadPoolExecutor(jobs) as pool:
         return collect(pool.map(work, items))
+
+
+def at_once(work: Callable, items: Iterable) -> list:
+    """[work(item) for item in items], each on a thread of its own as far as there are cores.
+
+    For short work, which must not call this itself: the first item is done here, the others on
+    threads that stay, since new ones would begin with cold memory.
+    """
+    first, *others = items
+    started = [_helpers().submit(work, item) for item in others]
+    return [work(first), *(one.result() for one in started)]
+
+
+@functools.cache
+def _helpers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(cores())
+
+
+def share(jobs: int, items: int) -> int:
+    """Threads that work on each of some items may have, where `each` has `jobs` for them."""
+    return max(jobs // max(items, 1), 1)
 
 
 def processes(jobs: int, begin: Callable | None = None, *told) -> ProcessPoolExecutor:

@@ -31,6 +31,7 @@ class Room(NamedTuple):
 ROOMS = {
     "errors": Room(0, light=True),
     "extras": Room(1, light=True),
+    "spans": Room(0, light=True),
     "threads": Room(0, light=True),
     "container": Room(1, light=True),
     "media": Room(1, "numpy", "PIL imageio"),

@@ -10,8 +10,9 @@ import numpy as np
 from sccodec.codecs.tiles import Box
 from sccodec.media.image import Picture
 from sccodec.profiles.registry import Model
+from sccodec.spans import Span
 from sccodec.transform.finish import Correction, Piece, See
-from sccodec.transform.graphs import ABSENT, LATENT, Span, step_plane
+from sccodec.transform.graphs import ABSENT, LATENT, step_plane
 from sccodec.transform.synthesis import synthesise
 
 

@@ -18,8 +18,9 @@ from sccodec.codecs.tiles import Box, Grid
 from sccodec.latents.corrections import LONGEST, NONE, STRAIGHT, Numbers, pack, rice_bits, size
 from sccodec.latents.worth import LAMBDA
 from sccodec.media.image import Picture
+from sccodec.spans import Span
 from sccodec.transform.finish import AROUND, Rectangle
-from sccodec.transform.graphs import LATENT, Span
+from sccodec.transform.graphs import LATENT
 
 CORRECTED = 4  # effort from which each tile's finish is corrected
 SWEEPS = 3

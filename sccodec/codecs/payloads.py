@@ -17,7 +17,7 @@ from sccodec.latents import prior, quantize
 from sccodec.latents.corrections import NONE, unpack
 from sccodec.latents.quantize import Analysed
 from sccodec.profiles.registry import Model
-from sccodec.threads import Progress, each
+from sccodec.threads import Progress, each, share
 from sccodec.transform.finish import Correction
 from sccodec.transform.graphs import HYPER, LATENT
 
@@ -83,11 +83,13 @@ class TileCoder:
         if step in self._counted:
             return self._counted[step]
 
+        inner = share(jobs, len(self.grid))
+
         def count(tile: int) -> float:
             return sum(
                 # Payloads are whole words, and the coder's start costs about half of one.
                 32 * math.ceil(chooser.bits / 32 + 0.5) + 8 * len(self.front(layer))
-                for layer, (chooser, _) in self.choices(tile, step)
+                for layer, (chooser, _) in self.choices(tile, step, inner)
             )
 
         self._counted[step] = sum(each(count, range(len(self.grid)), jobs))
@@ -96,8 +98,10 @@ class TileCoder:
     def quantised(self, step: int, jobs: int) -> Latents:
         """What a decoder would know at a step index; nothing is coded."""
 
+        inner = share(jobs, len(self.grid))
+
         def work(tile: int) -> list[np.ndarray]:
-            return [coded.latent for _, (_, coded) in self.choices(tile, step)]
+            return [coded.latent for _, (_, coded) in self.choices(tile, step, inner)]
 
         latents = Latents(self.model, self.grid.canvas)
         for tile, found in enumerate(each(work, range(len(self.grid)), jobs)):
@@ -105,8 +109,8 @@ class TileCoder:
                 latents.put(n, self.grid.latents(tile), latent, self.step(n, tile, step))
         return latents
 
-    def choices(self, tile: int, step: int):
-        """(layer, what `quantize.choose` gives) of each layer of a tile."""
+    def choices(self, tile: int, step: int, jobs: int = 1):
+        """(layer, what `quantize.choose` gives) of each layer of a tile, on `jobs` threads."""
         seen: dict[int, np.ndarray] = {}
         for layer in self.layers(tile):
             found = quantize.choose(
@@ -115,6 +119,7 @@ class TileCoder:
                 self.step(layer, tile, step),
                 _below(self.model, layer, seen),
                 self.worth(layer),
+                jobs,
             )
             seen[layer] = found[1].seen
             yield layer, found
@@ -125,11 +130,12 @@ class TileCoder:
 
     def code(self, step: int, jobs: int, progress: Progress | None) -> Coded:
         """The parts of each tile, without corrections."""
+        inner = share(jobs, len(self.grid))
 
         def work(tile: int) -> list[Part | None]:
             parts: list[Part | None] = [
                 Part(quantize.packed(self.model.models, chooser), coded.latent, self.front(layer))
-                for layer, (chooser, coded) in self.choices(tile, step)
+                for layer, (chooser, coded) in self.choices(tile, step, inner)
             ]
             return parts + [None] * (len(self.model.layers) - len(parts))
 
@@ -202,6 +208,7 @@ def decode_tiles(
     header, tiles = reader.header, list(tiles)
     grid = Grid(header.width, header.height, header.tile_size)
     reader.prefetch((n, tile) for n in chain for tile in tiles)
+    inner = share(jobs, len(tiles))
 
     def work(tile: int) -> Unusable | None:
         seen: dict[int, np.ndarray] = {}
@@ -214,7 +221,7 @@ def decode_tiles(
                 return Unusable(name, tile, grid.pixels(tile), False, message)
             step = header.layer(n).step + entry.step_offset
             try:
-                coded, correction = _decode_tile(reader, model, grid, n, tile, step, seen)
+                coded, correction = _decode_tile(reader, model, grid, n, tile, step, seen, inner)
             except (Damaged, Mismatch) as error:
                 if not tolerant:
                     raise
@@ -227,7 +234,7 @@ def decode_tiles(
 
 
 def _decode_tile(
-    reader: Reader, model: Model, grid: Grid, layer: int, tile: int, step: int, seen
+    reader: Reader, model: Model, grid: Grid, layer: int, tile: int, step: int, seen, jobs: int
 ) -> tuple[prior.Coded, Correction | None]:
     """One (layer, tile), its bytes and its symbols checked, and the correction of its finish."""
     where = f"{reader.name}: layer {layer} ({model.layers[layer].name}), tile {tile}"
@@ -250,6 +257,7 @@ def _decode_tile(
             (box.height, box.width),
             step,
             _below(model, layer, seen),
+            jobs,
         )
     except Damaged as error:
         raise Mismatch(f"{where}: the bytes are whole, but {error}", hint=hint) from None

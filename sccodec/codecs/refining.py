@@ -18,8 +18,9 @@ from sccodec.extras import need
 from sccodec.latents.worth import worths
 from sccodec.media.image import Picture
 from sccodec.profiles.registry import Model
+from sccodec.spans import Span
 from sccodec.threads import Progress
-from sccodec.transform.graphs import HYPER, LATENT, Span
+from sccodec.transform.graphs import HYPER, LATENT
 
 ITERATIONS = {6: 30, 7: 100, 8: 300, 9: 1000}
 WINDOW = 512 // LATENT  # latents along a side of what is refined at once: it bounds the memory

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -24,6 +25,8 @@ from sccodec.entropy.fixed import (
 )
 from sccodec.entropy.tables import STEP_BITS, STEP_TABLE, STEPS, Tables
 from sccodec.errors import WrongModel
+from sccodec.spans import Span, spans
+from sccodec.threads import at_once
 
 _FINE = STEP_BITS - ACTIVATION_BITS  # latents are multiples of 2^-12, activations of 2^-8
 OFFSET_BITS = 12
@@ -36,14 +39,14 @@ OFFSET_EVERY = 32  # reconstruction offsets are stored for every 32nd step index
 class Ask:
     """One round: which symbols are needed, and what is known about them.
 
-    what: 'hyper' or 'latent'; select: (C, h, w) bool, or None for all, in C order;
-    mean: (n,) float64 exact; index: (n,) int32 table indexes; step: float64 exact;
-    offset: (n,) float64, by how many steps the reconstruction of a symbol but 0 is nearer to
-    the mean.
+    what: 'hyper' or 'latent'; turn: what of the latents is asked for, or None: all
+    hyper-latents, in C order; mean: (n,) float64 exact; index: (n,) int32 table indexes;
+    step: float64 exact; offset: (n,) float64, by how many steps the reconstruction of a symbol
+    but 0 is nearer to the mean.
     """
 
     what: str
-    select: np.ndarray | None
+    turn: Turn | None
     mean: np.ndarray
     index: np.ndarray
     step: float
@@ -74,12 +77,50 @@ def _power(exponent: np.ndarray) -> np.ndarray:
     return np.ldexp(1.0, exponent)
 
 
+class Turn:
+    """Which latents of `height` x `width` one round codes, and the order of its symbols.
+
+    `turns` (M, 4): in which round each channel is coded at each place (row % 2, column % 2); this
+    is round k. Arrays of the round have a row for each channel and place that it codes, with all
+    latents there in raster order.
+    """
+
+    def __init__(self, turns: np.ndarray, k: int, height: int, width: int):
+        self.shape = len(turns), height, width
+        self.channels, self.places = np.nonzero(turns == k)
+        once = len(np.unique(self.channels)) == len(self.channels)
+        # Symbols are in C order, which with one place for each channel is that of the rows.
+        self.order = slice(None) if once else self._order()
+
+    def _order(self) -> np.ndarray:
+        _, height, width = self.shape
+        at = split(np.arange(height * width).reshape(1, height, width))[0]
+        return np.argsort(self.channels[:, None] * height * width + at[self.places], axis=None)
+
+    @cached_property
+    def select(self) -> np.ndarray:
+        """(M, height, width) bool."""
+        latents, height, width = self.shape
+        found = np.zeros((latents, 4, height * width // 4), bool)
+        found[self.channels, self.places] = True
+        return merge(found, height, width)
+
+    def symbols(self, rows: np.ndarray) -> np.ndarray:
+        """The values of rows, in the order of the symbols."""
+        return rows.ravel()[self.order]
+
+    def rows(self, symbols: np.ndarray) -> np.ndarray:
+        """The opposite of `symbols`."""
+        found = np.empty_like(symbols)
+        found[self.order] = symbols
+        return found.reshape(len(self.channels), -1)
+
+
 class Context:
     """One round's network: mean and log2-scale of the latents that the round codes.
 
-    `turns` (M, 4): in which round each channel is coded at each (row % 2, column % 2), and this
-    is round k. Nothing is computed from latents that are not known yet, nor for those of other
-    rounds. All arrays are split by row % 2 and column % 2, see `fixed.split`.
+    Round k of `turns`, see `Turn`. Nothing is computed from latents that are not known yet, nor
+    for those of other rounds. All arrays are split by row % 2 and column % 2, see `fixed.split`.
     """
 
     def __init__(
@@ -88,57 +129,52 @@ class Context:
         self.enter, self.spread, self.mix, self.leave = enter, spread, mix, leave
         latents = len(turns)
         self.known, self.coded = [], []
+        channels, places = np.nonzero(turns == k)
+        self.count = len(channels)
         for place in range(4):
-            channels = np.flatnonzero(turns[:, place] < k)
-            self.known.append((channels, enter.weight[:, channels]))
-            channels = np.flatnonzero(turns[:, place] == k)
-            both = np.concatenate([channels, channels + latents])
-            self.coded.append((channels, leave.weight[both], leave.bias[both]))
+            known = np.flatnonzero(turns[:, place] < k)
+            self.known.append((known, enter.weight[:, known]))
+            rows = np.flatnonzero(places == place)
+            both = np.concatenate([channels[rows], channels[rows] + latents])
+            self.coded.append((rows, leave.weight[both], leave.bias[both]))
 
     def __call__(
-        self, unit: np.ndarray, features: np.ndarray, height: int, width: int
+        self, unit: np.ndarray, features: np.ndarray, width: int, pairs: Span
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Activations (M, 4, n) of known latents and features (D, 4, n) -> mean and log2-scale
-        (M, 4, n), meaningful where the round codes."""
-        n = unit.shape[2]
-        around = self._around(unit, height, width)
-        mixed = self.mix(np.concatenate([split(around), features]))
-        mean, log2_scale = np.empty((2, len(unit), 4, n))
-        for place, (channels, weight, bias) in enumerate(self.coded):
+        """Activations (M, 4, n) of known latents and features (D, 4, n) -> mean and log2-scale of
+        the latents that the round codes in some pairs of rows, (rows of `Turn`, m)."""
+        inside = _columns(pairs.begin, pairs.end, width)
+        around = self._around(unit, width, pairs)
+        mixed = self.mix(np.concatenate([around, features[:, :, inside]]))
+        mean, log2_scale = np.empty((2, self.count, mixed.shape[2]))
+        for place, (rows, weight, bias) in enumerate(self.coded):
             out = settle(weight @ mixed[:, place] + bias, leaky=False)
-            mean[channels, place], log2_scale[channels, place] = np.split(out, 2)
+            mean[rows], log2_scale[rows] = np.split(out, 2)
         return mean, log2_scale
 
-    def _around(self, unit: np.ndarray, height: int, width: int) -> np.ndarray:
-        """What the known latents around each place tell, (D, height, width)."""
+    def _around(self, unit: np.ndarray, width: int, pairs: Span) -> np.ndarray:
+        """What the known latents around each place tell, (D, 4, m)."""
         if not any(len(channels) for channels, _ in self.known):
             # Nothing is known: 3x3 places have all that there is, inside, at edges and corners.
             small = self.spread(self.enter(np.zeros((len(unit), 3, 3))))
-            rows, columns = np.ones(height, int), np.ones(width, int)
-            for each in (rows, columns):
-                each[0], each[-1] = 0, 2
-            return small[:, rows[:, None], columns]
-        entered = np.empty((len(self.enter.weight), 4, unit.shape[2]))
+            rows = np.ones(unit.shape[2] * 4 // width, int)
+            columns = np.ones(width, int)
+            for ends in (rows, columns):
+                ends[0], ends[-1] = 0, 2
+            return split(small[:, rows[2 * pairs.begin : 2 * pairs.end, None], columns])
+        outside = _columns(pairs.outer_begin, pairs.outer_end, width)
+        entered = np.empty((len(self.enter.weight), 4, outside.stop - outside.start))
         for place, (channels, weight) in enumerate(self.known):
-            entered[:, place] = weight @ unit[channels, place]
+            entered[:, place] = weight @ unit[channels, place, outside]
         entered += self.enter.bias[:, :, None]
-        return self.spread(merge(settle(entered, leaky=True), height, width))
+        height = 2 * (pairs.outer_end - pairs.outer_begin)
+        around = split(self.spread(merge(settle(entered, leaky=True), height, width)))
+        return around[:, :, _columns(*pairs.inside, width)]
 
 
-class Turns:
-    """Which latents of `height` x `width` each round codes, in the order of its symbols."""
-
-    def __init__(self, pattern: np.ndarray, latents: int, height: int, width: int):
-        group = np.arange(latents) % len(pattern)
-        turns = np.tile(pattern[group], (1, height // 2, width // 2))
-        place = split(np.arange(height * width).reshape(1, height, width)).ravel()
-        inverse = np.empty_like(place)
-        inverse[place] = np.arange(len(place))
-        self.rounds = []
-        for k in range(int(pattern.max()) + 1):
-            now = turns == k
-            channel, at = np.nonzero(now.reshape(latents, -1))
-            self.rounds.append((now, channel, channel * len(place) + inverse[at]))
+def _columns(begin: int, end: int, width: int) -> slice:
+    """Where pairs of rows are in arrays that are split by row % 2 and column % 2."""
+    return slice(begin * width // 2, end * width // 2)
 
 
 class LayerPrior:
@@ -180,16 +216,18 @@ class LayerPrior:
         self.pattern = arrays["pattern"].astype(np.int64)
         shift = _shift(arrays["shift"])
         self.latents = len(shift)
-        self._kept: dict[tuple[int, int], Turns] = {}
+        self._kept: dict[tuple[int, int], list[Turn]] = {}
         self.scale = _power(-shift - _FINE)  # 2^-12 units -> activations
         self.mean_scale = _power(shift + _FINE)  # activations -> 2^-12 units
+        group = np.arange(self.latents) % len(self.pattern)
+        self._turns = self.pattern[group].reshape(-1, 4)
         self.contexts = [
             Context(
                 pointwise(f"context.{k}.enter", True),
                 depthwise(f"context.{k}.spread"),
                 pointwise(f"context.{k}.mix", True),
                 pointwise(f"context.{k}.leave", False),
-                self.pattern[np.arange(self.latents) % len(self.pattern)].reshape(-1, 4),
+                self._turns,
                 k,
             )
             for k in range(int(self.pattern.max()) + 1)
@@ -205,33 +243,40 @@ class LayerPrior:
             raise ValueError("hyper_steps")
 
     def rounds(
-        self, height: int, width: int, step_index: int, lower: np.ndarray | None
+        self, height: int, width: int, step_index: int, lower: np.ndarray | None, jobs: int = 1
     ) -> Generator[Ask, np.ndarray, Coded]:
         """Drives the coding of `height` x `width` latents (multiples of 4) at a step index.
 
         `lower` (L, height, width) is what the layers below left as `Coded.seen`, if this layer
-        sees them. Yields `Ask`, wants the symbols (n,) int32 back, returns `Coded`.
+        sees them. Yields `Ask`, wants the symbols (n,) int32 back, returns `Coded`. The networks
+        run on `jobs` threads.
         """
         z = yield from self._hyper(height // 4, width // 4, step_index)
-        features = split(self._features(z, lower))
-        turns = self.turns(height, width)
+        features = self._features(z, lower, jobs)
         step, one = int(STEP_TABLE[step_index]), 1 << STEP_BITS
         shape = (self.latents, 4, height * width // 4)
         seen, unit, latent = np.zeros(shape), np.zeros(shape), np.zeros(shape, np.float32)
         offsets = self.offsets_at(step_index)
-        for context, (now, channel, order) in zip(self.contexts, turns.rounds, strict=True):
-            mean, log2_scale = context(unit, features, height, width)
-            mean = mean.ravel()[order] * self.mean_scale[channel]
-            index = self.tables.index(log2_scale.ravel()[order], step_index)
+        strips = _strips(height // 2, jobs)
+        for context, turn in zip(self.contexts, self.turns(height, width), strict=True):
+
+            def foretell(pairs: Span, context=context, turn=turn):
+                mean, log2_scale = context(unit, features, width, pairs)
+                mean *= self.mean_scale[turn.channels, None]
+                return mean, self.tables.index(log2_scale, step_index)
+
+            strip = zip(*at_once(foretell, strips), strict=True)
+            mean, index = (turn.symbols(np.concatenate(parts, 1)) for parts in strip)
             offset = offsets[index]
-            symbols = yield Ask("latent", now, mean / one, index, step / one, offset)
+            symbols = yield Ask("latent", turn, mean / one, index, step / one, offset)
             q = symbols.astype(np.float64)
-            known = q * step + mean
-            seen.ravel()[order] = known
             shrunk = q - np.sign(q) * offset
-            latent.ravel()[order] = (shrunk * step + mean) / one
-            known *= self.scale[channel]
-            unit.ravel()[order] = np.clip(np.floor(known + 0.5), -LIMIT, LIMIT)
+            known = turn.rows(q * step + mean)
+            at = turn.channels, turn.places
+            seen[at] = known
+            latent[at] = turn.rows((shrunk * step + mean) / one)
+            known *= self.scale[turn.channels, None]
+            unit[at] = np.clip(np.floor(known + 0.5), -LIMIT, LIMIT)
         return Coded(merge(latent, height, width), merge(seen, height, width))
 
     def _hyper(self, height: int, width: int, step_index: int):
@@ -247,27 +292,41 @@ class LayerPrior:
         z = np.floor(z / (1 << _FINE) + 0.5)
         return np.clip(z, -LIMIT, LIMIT).reshape(self.hyper, height, width)
 
-    def _features(self, z: np.ndarray, lower: np.ndarray | None) -> np.ndarray:
-        for mix, spread in self.ups:
-            z = spread(shuffle(mix(z)))
-        if self.lower:
-            low = np.floor(lower * self.lower_scale[:, None, None] + 0.5)
-            low = self.lower_spread(self.lower_mix(np.clip(low, -LIMIT, LIMIT)))
-            z = np.concatenate([z, low])
-        return self.join(z)
+    def _features(self, z: np.ndarray, lower: np.ndarray | None, jobs: int) -> np.ndarray:
+        """Of all latents, (D, 4, n), split by row % 2 and column % 2."""
+
+        def work(rows: Span) -> np.ndarray:
+            # One row of hyper-latents more on each side is as far as three depthwise layers see.
+            found = z[:, rows.outer_begin : rows.outer_end]
+            for mix, spread in self.ups:
+                found = spread(shuffle(mix(found)))
+            if self.lower:
+                low = lower[:, 4 * rows.outer_begin : 4 * rows.outer_end]
+                low = np.floor(low * self.lower_scale[:, None, None] + 0.5)
+                low = self.lower_spread(self.lower_mix(np.clip(low, -LIMIT, LIMIT)))
+                found = np.concatenate([found, low])
+            begin, end = rows.inside
+            return split(self.join(found[:, 4 * begin : 4 * end]))
+
+        return np.concatenate(at_once(work, _strips(z.shape[1], jobs)), 2)
 
     def offsets_at(self, step_index: int) -> np.ndarray:
         """(tables,) float64: the reconstruction offset of each table at a step index."""
         column = (step_index + OFFSET_EVERY // 2) // OFFSET_EVERY
         return self.offsets[:, min(column, self.offsets.shape[1] - 1)]
 
-    def turns(self, height: int, width: int) -> Turns:
-        """Kept for the few sizes that the tiles of a picture have, unless they are large."""
+    def turns(self, height: int, width: int) -> list[Turn]:
+        """Those of each round; kept for the few sizes that the tiles of a picture have."""
         found = self._kept.get((height, width))
         if found is None:
-            found = Turns(self.pattern, self.latents, height, width)
+            found = [Turn(self._turns, k, height, width) for k in range(len(self.contexts))]
             if self.latents * height * width <= KEPT:
                 if len(self._kept) >= KEPT_SIZES:
                     self._kept = {}
                 self._kept[height, width] = found
         return found
+
+
+def _strips(rows: int, jobs: int) -> list[Span]:
+    """Rows as so many threads share them, with one more on each side."""
+    return list(spans(0, rows, -(-rows // jobs), 1, rows))

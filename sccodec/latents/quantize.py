@@ -58,7 +58,7 @@ def cheapest(ask: Ask, tile: Analysed, tables: Tables, worth: float) -> np.ndarr
 
 def _wanted(ask: Ask, tile: Analysed) -> np.ndarray:
     """Unquantised values less their means, in steps."""
-    values = tile.z.reshape(-1) if ask.select is None else tile.y[ask.select]
+    values = tile.z.reshape(-1) if ask.turn is None else tile.y[ask.turn.select]
     return (values.astype(np.float64) - ask.mean) / ask.step
 
 
@@ -127,10 +127,12 @@ def decode(
     size: tuple[int, int],
     step_index: int,
     lower: np.ndarray | None,
+    jobs: int = 1,
 ) -> tuple[int, Coded]:
     """Decodes one layer of one tile of `size` latents: checksum of the symbols, and latents.
 
-    Raises Damaged if the bytes cannot be read to their end.
+    jobs: threads for the networks, as `LayerPrior.rounds` has it. Raises Damaged if the bytes
+    cannot be read to their end.
     """
     decoder = coder.Decoder(models, payload)
     seen: list[np.ndarray] = []
@@ -142,7 +144,7 @@ def decode(
             raise Damaged(f"the entropy coder stopped: {error}") from None
         return seen[-1]
 
-    coded = _drive(prior.rounds(*size, step_index, lower), answer)
+    coded = _drive(prior.rounds(*size, step_index, lower, jobs), answer)
     decoder.finish()
     return coder.checksum(seen), coded
 
@@ -153,7 +155,9 @@ def choose(
     step_index: int,
     lower: np.ndarray | None,
     worth: tuple[float, ...] | None = None,
+    jobs: int = 1,
 ) -> tuple[Chooser, Coded]:
     """Quantises one layer of one tile: the symbols and their exact bits; nothing is coded."""
     chooser = Chooser(prior.tables, tile, worth)
-    return chooser, _drive(prior.rounds(*tile.y.shape[1:], step_index, lower), chooser)
+    rounds = prior.rounds(*tile.y.shape[1:], step_index, lower, jobs)
+    return chooser, _drive(rounds, chooser)

@@ -112,12 +112,12 @@ class SmoothPrior:
         bits = self.tables.bits(q, self.tables.index(ratio)).sum()
         features = self._features(q * hyper_step + self.hyper_mean, lower)
         offsets = _tensor(self.exact.offsets_at(step_index))
-        rounds = self.exact.turns(*y.shape[2:]).rounds
+        turns = self.exact.turns(*y.shape[2:])
         known, latent = torch.zeros_like(y), torch.zeros_like(y)
-        for (enter, spread, mix, leave), (mask, _, _) in zip(self.contexts, rounds, strict=True):
+        for (enter, spread, mix, leave), turn in zip(self.contexts, turns, strict=True):
             around = spread(enter((known * self.unit).clamp(-MOST, MOST)))
             mean, log2_scale = leave(mix(torch.cat([around, features], 1))).chunk(2, 1)
-            now = torch.from_numpy(mask)[None]
+            now = torch.from_numpy(turn.select)[None]
             mean, log2_scale, value = (mean / self.unit)[now], log2_scale[now], y[now]
             q = rounded((value - mean) / step)
             at = self.tables.index(log2_scale - np.log2(step))

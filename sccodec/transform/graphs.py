@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 
 from sccodec.errors import CodecError, WrongModel
+from sccodec.spans import Span, spans
 from sccodec.threads import each
 
 LATENT = 16  # pixels along a side of one latent
@@ -35,23 +35,6 @@ def step_plane(log2_step):
 def log2_of_plane(plane):
     """The inverse of `step_plane`."""
     return 4 * plane + 2
-
-
-@dataclass(frozen=True)
-class Span:
-    """One window along one axis: [begin, end) is kept of what [outer_begin, outer_end) gives."""
-
-    begin: int
-    end: int
-    outer_begin: int
-    outer_end: int
-
-
-def spans(begin: int, end: int, size: int, halo: int, limit: int) -> Iterator[Span]:
-    """Windows of `size` over [begin, end), each with `halo` on both sides inside [0, limit)."""
-    for at in range(begin, end, size):
-        stop = min(at + size, end)
-        yield Span(at, stop, max(0, at - halo), min(limit, stop + halo))
 
 
 class Graph:

@@ -7,9 +7,10 @@ from itertools import product
 
 import numpy as np
 
+from sccodec.spans import spans
 from sccodec.threads import each
 from sccodec.transform.finish import Finish, Piece, Rectangle, See
-from sccodec.transform.graphs import ABSENT, LATENT, WINDOW, Graph, Window, log2_of_plane, spans
+from sccodec.transform.graphs import ABSENT, LATENT, WINDOW, Graph, Window, log2_of_plane
 
 
 class Head:
@@ -38,12 +39,8 @@ class Head:
         """
         y, x = window
         pixels = self.graph.run(latents=latents[None], steps=planes[None])["pixels"][0]
-        inner = (
-            x.begin - x.outer_begin,
-            y.begin - y.outer_begin,
-            x.end - x.outer_begin,
-            y.end - y.outer_begin,
-        )
+        (begin_x, end_x), (begin_y, end_y) = x.inside, y.inside
+        inner = begin_x, begin_y, end_x, end_y
         if self.finish is None:
             left, top, right, bottom = (LATENT * side for side in inner)
             return pixels[:, top:bottom, left:right]

@@ -6,7 +6,8 @@ from conftest import picture
 from sccodec.codecs.canvas import Latents, canvas
 from sccodec.codecs.tiles import Box
 from sccodec.media.image import from_array
-from sccodec.transform.graphs import ABSENT, Span
+from sccodec.spans import Span
+from sccodec.transform.graphs import ABSENT
 
 
 def test_a_tile_fills_its_part_of_the_window_and_of_its_layers_planes(tiny_model):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from sccodec.entropy.coder import LARGEST
-from sccodec.entropy.fixed import ACTIVATION_BITS
+from sccodec.entropy.fixed import ACTIVATION_BITS, split
 from sccodec.errors import Damaged, WrongModel
 from sccodec.latents import quantize
-from sccodec.latents.prior import LayerPrior
+from sccodec.latents.prior import LayerPrior, Turn
 from sccodec.latents.quantize import Analysed
 
 STEPS = (208, 256, 300, 400)
@@ -77,9 +77,35 @@ def test_rounds_cover_every_latent_once(tiny_model):
     prior = tiny_model.priors[0]
     met, _ = asks(prior, 256, None, lambda ask: np.zeros(len(ask.index), np.int32))
     assert [ask.what for ask, _ in met] == ["hyper"] + 4 * ["latent"]
-    assert (
-        np.sum([ask.select for ask, _ in met[1:]], axis=0).tolist() == np.ones((8, 8, 12)).tolist()
-    )
+    times = np.sum([ask.turn.select for ask, _ in met[1:]], axis=0)
+    assert times.shape == (8, 8, 12) and (times == 1).all()
+
+
+@pytest.mark.parametrize("pattern", [[[[0, 1], [2, 3]], [[3, 2], [1, 0]]], [[[0, 1], [1, 0]]]])
+def test_symbols_of_a_round_are_in_c_order(pattern):
+    latents, height, width = 6, 8, 12
+    group = np.arange(latents) % len(pattern)
+    turns = np.array(pattern)[group]
+    values = np.random.default_rng(0).normal(size=(latents, height, width))
+    for k in range(turns.max() + 1):
+        turn = Turn(turns.reshape(latents, 4), k, height, width)
+        wanted = np.tile(turns == k, (1, height // 2, width // 2))
+        np.testing.assert_array_equal(turn.select, wanted)
+        rows = split(values)[turn.channels, turn.places]
+        np.testing.assert_array_equal(turn.symbols(rows), values[wanted])
+        np.testing.assert_array_equal(turn.rows(values[wanted]), rows)
+
+
+@pytest.mark.parametrize("jobs", [2, 3, 9])
+def test_several_threads_find_the_same(tiny_model, jobs):
+    for layer, tile, lower in both_layers(tiny_model, 300):
+        prior = tiny_model.priors[layer]
+        alone, met = quantize.choose(prior, tile, 300, lower)
+        shared, again = quantize.choose(prior, tile, 300, lower, jobs=jobs)
+        for one, other in zip(alone.rounds, shared.rounds, strict=True):
+            np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(met.latent, again.latent)
+        np.testing.assert_array_equal(met.seen, again.seen)
 
 
 def test_offsets_move_symbols_and_leave_zeros_alone(tiny_model):
@@ -90,7 +116,7 @@ def test_offsets_move_symbols_and_leave_zeros_alone(tiny_model):
         prior, 256, None, lambda ask: random.integers(-2, 3, len(ask.index)).astype(np.int32)
     )
     for ask, symbols in met[1:]:
-        pulled = coded.seen[ask.select] / 4096 - coded.latent[ask.select]
+        pulled = coded.seen[ask.turn.select] / 4096 - coded.latent[ask.turn.select]
         assert (pulled[symbols == 0] == 0).all()
         expected = np.sign(symbols) * prior.offsets[ask.index, 8] * ask.step
         np.testing.assert_allclose(pulled, expected, atol=1e-5)
@@ -113,7 +139,7 @@ def test_the_largest_symbols_stay_exact(tiny_model):
     for ask, symbols in met[1:]:
         step = int(4096 * ask.step)
         exact = [int(q) * step + int(4096 * m) for q, m in zip(symbols, ask.mean, strict=True)]
-        assert coded.seen[ask.select].astype(object).tolist() == exact
+        assert coded.seen[ask.turn.select].astype(object).tolist() == exact
 
 
 def test_a_payload_of_another_layer_is_noticed(tiny_model):
@@ -184,7 +210,7 @@ def test_the_float_twin_of_training_agrees_within_the_rounding(tiny_model, layer
     hyper, mean = met[0], np.zeros_like(coded.seen)
     index = np.zeros(mean.shape, int)
     for ask, _ in met[1:]:
-        mean[ask.select], index[ask.select] = ask.mean, ask.index
+        mean[ask.turn.select], index[ask.turn.select] = ask.mean, ask.index
     z_hat = (hyper[1] * hyper[0].step + hyper[0].mean).reshape(tile.z.shape)
     below = None if lower is None else torch.from_numpy(lower / 4096)[None]
     with torch.no_grad():
@@ -221,7 +247,7 @@ def test_no_symbol_is_dearer_than_the_nearest(tiny_model):
     def check(ask):
         symbols = quantize.nearest(ask, tile)
         if ask.what == "latent":
-            value = (tile.y[ask.select] - ask.mean) / ask.step
+            value = (tile.y[ask.turn.select] - ask.mean) / ask.step
             costs = []
             for choice in (symbols, quantize.cheapest(ask, tile, tables, worth)):
                 error = choice - np.sign(choice) * ask.offset - value

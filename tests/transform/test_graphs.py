@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sccodec.errors import CodecError
-from sccodec.transform.graphs import ABSENT, spans, step_plane
+from sccodec.spans import spans
+from sccodec.transform.graphs import ABSENT, step_plane
 
 
 @given(st.integers(0, 50), st.integers(1, 200), st.integers(1, 64), st.integers(0, 9))
