@@ -46,9 +46,9 @@ def at_once(work: Callable, items: Iterable) -> list:
     For short work, which must not call this itself: the first item is done here, the others on
     threads that stay, since new ones would begin with cold memory.
     """
-    first, *others = items
-    started = [_helpers().submit(work, item) for item in others]
-    return [work(first), *(one.result() for one in started)]
+    items = list(items)
+    started = [_helpers().submit(work, item) for item in items[1:]]
+    return [*map(work, items[:1]), *(one.result() for one in started)]
 
 
 @functools.cache

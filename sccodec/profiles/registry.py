@@ -24,6 +24,7 @@ from sccodec.entropy.coder import Models
 from sccodec.entropy.tables import Tables
 from sccodec.errors import WrongModel
 from sccodec.latents.prior import LayerPrior
+from sccodec.threads import at_once
 from sccodec.transform.finish import Finish
 from sccodec.transform.graphs import Graph
 from sccodec.transform.synthesis import Head
@@ -82,12 +83,16 @@ class Model:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the names and contents of all files that coding needs, in hexadecimal."""
-        whole = hashlib.sha256()
-        for path in sorted(self.folder.iterdir()):
-            if path.name in ("model.json", "prior.npz") or path.suffix == ".onnx":
-                content = hashlib.sha256(path.read_bytes()).hexdigest()
-                whole.update(f"{content}  {path.name}\n".encode())
-        return whole.hexdigest()
+        needed = [
+            path
+            for path in sorted(self.folder.iterdir())
+            if path.name in ("model.json", "prior.npz") or path.suffix == ".onnx"
+        ]
+        contents = at_once(lambda path: hashlib.sha256(path.read_bytes()).hexdigest(), needed)
+        lines = (
+            f"{content}  {path.name}\n" for content, path in zip(contents, needed, strict=True)
+        )
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def check(self) -> None:
         """Raises WrongModel unless the files are those that `digest.txt` was written for.
