@@ -56,6 +56,10 @@ def _helpers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(cores())
 
 
+if hasattr(os, "register_at_fork"):  # threads do not live on in a child
+    os.register_at_fork(after_in_child=_helpers.cache_clear)
+
+
 def share(jobs: int, items: int) -> int:
     """Threads that work on each of some items may have, where `each` has `jobs` for them."""
     return max(jobs // max(items, 1), 1)

@@ -82,7 +82,6 @@ class TileCoder:
         coded."""
         if step in self._counted:
             return self._counted[step]
-
         inner = share(jobs, len(self.grid))
 
         def count(tile: int) -> float:
@@ -97,7 +96,6 @@ class TileCoder:
 
     def quantised(self, step: int, jobs: int) -> Latents:
         """What a decoder would know at a step index; nothing is coded."""
-
         inner = share(jobs, len(self.grid))
 
         def work(tile: int) -> list[np.ndarray]:

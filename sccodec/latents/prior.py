@@ -87,6 +87,7 @@ class Turn:
 
     def __init__(self, turns: np.ndarray, k: int, height: int, width: int):
         self.shape = len(turns), height, width
+        self.cells = height * width // 4
         self.channels, self.places = np.nonzero(turns == k)
         once = (np.diff(self.channels) > 0).all()
         # Symbols are in C order, which with one place for each channel is that of the rows.
@@ -101,7 +102,7 @@ class Turn:
     def select(self) -> np.ndarray:
         """(M, height, width) bool."""
         latents, height, width = self.shape
-        found = np.zeros((latents, 4, height * width // 4), bool)
+        found = np.zeros((latents, 4, self.cells), bool)
         found[self.channels, self.places] = True
         return merge(found, height, width)
 
@@ -113,7 +114,7 @@ class Turn:
         """The opposite of `symbols`."""
         found = np.empty_like(symbols)
         found[self.order] = symbols
-        return found.reshape(len(self.channels), -1)
+        return found.reshape(len(self.channels), self.cells)
 
 
 class Context:
@@ -265,8 +266,8 @@ class LayerPrior:
                 mean *= self.mean_scale[turn.channels, None]
                 return mean, self.tables.index(log2_scale, step_index)
 
-            strip = zip(*at_once(foretell, strips), strict=True)
-            mean, index = (turn.symbols(np.concatenate(parts, 1)) for parts in strip)
+            parts = zip(*at_once(foretell, strips), strict=True)
+            mean, index = (turn.symbols(np.concatenate(part, 1)) for part in parts)
             offset = offsets[index]
             symbols = yield Ask("latent", turn, mean / one, index, step / one, offset)
             q = symbols.astype(np.float64)
@@ -316,7 +317,8 @@ class LayerPrior:
         return self.offsets[:, min(column, self.offsets.shape[1] - 1)]
 
     def turns(self, height: int, width: int) -> list[Turn]:
-        """Those of each round; kept for the few sizes that the tiles of a picture have."""
+        """Those of each round; kept for the few sizes that the tiles of a picture have, unless
+        they are large."""
         found = self._kept.get((height, width))
         if found is None:
             found = [Turn(self._turns, k, height, width) for k in range(len(self.contexts))]
