@@ -14,7 +14,7 @@ import numpy as np
 
 from sccodec.entropy import ans
 from sccodec.entropy.tables import TOTAL, Tables
-from sccodec.errors import Damaged
+from sccodec.errors import Damaged, WrongModel
 
 try:
     import constriction
@@ -33,7 +33,12 @@ class Models:
     """A table family in the form that the entropy coder takes, each table built on first use."""
 
     def __init__(self, tables: Tables, *, plain: bool = False):
-        """`plain` uses the pure Python coder even where constriction is installed."""
+        """`plain` uses the pure Python coder even where constriction is installed.
+
+        Raises WrongModel if a table reaches farther than any symbol may.
+        """
+        if tables.reach.max() > LARGEST:
+            raise WrongModel(f"model: a probability table reaches beyond {LARGEST}")
         self.tables = tables
         self.plain = plain or AnsCoder is None
         self._built: dict[int, object] = {}
@@ -127,6 +132,8 @@ def _pop_escape(coder, uniform, reach: int) -> int:
     if rest >> width:
         raise Damaged("an escaped symbol is longer than its width")
     size = reach + (1 << width) + rest
+    if size > LARGEST:
+        raise Damaged("an escaped symbol is out of range")
     return -size if negative else size
 
 
@@ -144,16 +151,17 @@ class Decoder:
         """Symbols (n,) int32 for table indexes (n,) int32."""
         models, coder = self.models, self.coder
         order, groups = _groups(index)
-        places = np.empty(len(index), np.int64)
+        symbols = np.empty(len(index), np.int32)
+        escapes: list[tuple[int, int]] = []  # where, and the reach of the table
         for table, begin, end in groups:
-            places[begin:end] = coder.decode(models.table(table), end - begin)
-        reach = models.tables.reach[index[order]].astype(np.int64)
-        symbols = places - reach
-        for n in np.flatnonzero(places == 2 * reach + 1):
-            symbols[n] = _pop_escape(coder, models.uniform, int(reach[n]))
-        if (np.abs(symbols) > LARGEST).any():
-            raise Damaged("an escaped symbol is out of range")
-        result = np.empty(len(index), np.int32)
+            places = coder.decode(models.table(table), end - begin)
+            reach = int(models.tables.reach[table])
+            symbols[begin:end] = places - reach
+            outside = np.flatnonzero(places == 2 * reach + 1)
+            escapes += [(begin + n, reach) for n in outside.tolist()]
+        for n, reach in escapes:
+            symbols[n] = _pop_escape(coder, models.uniform, reach)
+        result = np.empty_like(symbols)
         result[order] = symbols
         return result
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sccodec.entropy import coder
 from sccodec.entropy.coder import LARGEST, Decoder, Models
 from sccodec.entropy.tables import TOTAL, Tables
-from sccodec.errors import Damaged
+from sccodec.errors import Damaged, WrongModel
 
 
 def extreme_tables() -> Tables:
@@ -104,6 +104,13 @@ def test_a_table_of_the_largest_size_works():
     symbols = np.array([-reach, reach, 0, reach + 1, -LARGEST], np.int32)
     rounds = [(symbols, np.zeros(5, np.int32))]
     check_codec(rounds, Models(tables), Models(tables, plain=True))
+
+
+def test_a_table_that_reaches_too_far_is_refused():
+    counts = np.ones(2 * (LARGEST + 1) + 2, np.uint32)
+    counts[0] += TOTAL - int(counts.sum())
+    with pytest.raises(WrongModel, match="reaches beyond"):
+        Models(Tables(counts, np.array([LARGEST + 1], np.int32), 1, 0))
 
 
 @pytest.mark.parametrize("seed", range(8))
