@@ -13,8 +13,8 @@ from functools import cached_property
 import numpy as np
 
 from sccodec.entropy import ans
-from sccodec.entropy.tables import TOTAL, Tables
-from sccodec.errors import Damaged, WrongModel
+from sccodec.entropy.tables import LARGEST, TOTAL, Tables
+from sccodec.errors import Damaged
 
 try:
     import constriction
@@ -25,7 +25,6 @@ else:
     AnsCoder = constriction.stream.stack.AnsCoder
     Categorical = constriction.stream.model.Categorical
 
-LARGEST = 1 << 20  # symbols beyond +-LARGEST are clamped by the encoder, refused by the decoder
 _WIDTHS, _BYTE, _SIGN = 32, 256, 2  # alphabets of an escape, all equally likely
 
 
@@ -33,12 +32,7 @@ class Models:
     """A table family in the form that the entropy coder takes, each table built on first use."""
 
     def __init__(self, tables: Tables, *, plain: bool = False):
-        """`plain` uses the pure Python coder even where constriction is installed.
-
-        Raises WrongModel if a table reaches farther than any symbol may.
-        """
-        if tables.reach.max() > LARGEST:
-            raise WrongModel(f"model: a probability table reaches beyond {LARGEST}")
+        """`plain` uses the pure Python coder even where constriction is installed."""
         self.tables = tables
         self.plain = plain or AnsCoder is None
         self._built: dict[int, object] = {}

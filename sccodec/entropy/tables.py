@@ -17,6 +17,7 @@ from sccodec.errors import WrongModel
 PRECISION = 24
 TOTAL = 1 << PRECISION
 MOST_TABLES = 1 << 16  # so that 16 bits hold an index
+LARGEST = 1 << 20  # symbols beyond +-LARGEST are clamped by the encoder, refused by the decoder
 
 STEPS = 512  # step indexes 0..511; log2(step) = (index - 256) / 32
 STEP_BITS = 12
@@ -58,6 +59,8 @@ class Tables:
             raise WrongModel("model: table sizes do not match their entries")
         if len(sizes) > MOST_TABLES:
             raise WrongModel(f"model: {len(sizes)} tables, at most {MOST_TABLES} can be told apart")
+        if self.reach.max() > LARGEST:
+            raise WrongModel(f"model: a probability table reaches beyond {LARGEST}")
         starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
         sums = np.add.reduceat(self.counts.astype(np.int64), starts)
         if (sums != TOTAL).any() or self.counts.min() < 1:

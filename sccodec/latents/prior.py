@@ -88,7 +88,7 @@ class Turn:
     def __init__(self, turns: np.ndarray, k: int, height: int, width: int):
         self.shape = len(turns), height, width
         self.cells = height * width // 4
-        self.channels, self.places = np.nonzero(turns == k)
+        self.channels, self.places = _coded(turns, k)
         once = (np.diff(self.channels) > 0).all()
         # Symbols are in C order, which with one place for each channel is that of the rows.
         self.order = slice(None) if once else self._order()
@@ -117,6 +117,11 @@ class Turn:
         return found.reshape(len(self.channels), self.cells)
 
 
+def _coded(turns: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Channel and place of each row of round k."""
+    return np.nonzero(turns == k)
+
+
 class Context:
     """One round's network: mean and log2-scale of the latents that the round codes.
 
@@ -130,7 +135,7 @@ class Context:
         self.enter, self.spread, self.mix, self.leave = enter, spread, mix, leave
         latents = len(turns)
         self.known, self.coded = [], []
-        channels, places = np.nonzero(turns == k)
+        channels, places = _coded(turns, k)
         self.count = len(channels)
         for place in range(4):
             known = np.flatnonzero(turns[:, place] < k)

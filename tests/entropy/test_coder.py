@@ -110,7 +110,7 @@ def test_a_table_that_reaches_too_far_is_refused():
     counts = np.ones(2 * (LARGEST + 1) + 2, np.uint32)
     counts[0] += TOTAL - int(counts.sum())
     with pytest.raises(WrongModel, match="reaches beyond"):
-        Models(Tables(counts, np.array([LARGEST + 1], np.int32), 1, 0))
+        Tables(counts, np.array([LARGEST + 1], np.int32), 1, 0)
 
 
 @pytest.mark.parametrize("seed", range(8))
