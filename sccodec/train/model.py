@@ -29,7 +29,8 @@ from sccodec.train.networks import (
 from sccodec.train.prior import Entropy
 from sccodec.transform.graphs import ABSENT, log2_of_plane, step_plane
 
-TRANSFORMS = ("analysis.", "synthesis.")  # of which some parts have channels at 1/8
+TRANSFORMS = ("analysis.", "synthesis.")  # whose bricks a warm start may widen
+TOLD_BY_BOTH = "analysis.leave.weight"  # its inputs: channels at 1/16, then those at 1/8
 
 
 @dataclass
@@ -166,8 +167,8 @@ def warm_start(model: PictureModel, path) -> tuple[int, int]:
     """Takes from a checkpoint every weight whose name and shape agree, so that a change of
     architecture need not start from nothing; returns how many, and of how many.
 
-    Bricks that the checkpoint does not have begin silent, and so do channels at 1/8 that it does
-    not have and what they are shown: a deeper or wider model does what it did.
+    Bricks that the checkpoint does not have begin silent, and so do channels at 1/8 and 1/16 that
+    it does not have and what they are shown: a deeper or wider model does what it did.
     Raises BadRequest if `path` is not a checkpoint.
     """
     weights, state = _read(Path(path))
@@ -186,6 +187,10 @@ def warm_start(model: PictureModel, path) -> tuple[int, int]:
             new.copy_(old)
         elif old is not None and wider and name.startswith(TRANSFORMS):
             new[: len(old)] = 0  # those of before do not see what is new
+            if name == TOLD_BY_BOTH:
+                at16, now16 = before["wide16"], model.shape.wide16
+                new[:, now16 : now16 + old.shape[1] - at16] = old[:, at16:]
+                old = old[:, :at16]
             new[tuple(map(slice, old.shape))] = old
         else:
             continue
@@ -194,14 +199,15 @@ def warm_start(model: PictureModel, path) -> tuple[int, int]:
 
 
 def _lacks_width(before: dict, now: Shape) -> bool:
-    """Whether a checkpoint's networks are these but for fewer channels at 1/8, and bricks."""
-    may_differ = {"wide8", "analysis8", "analysis16", "synthesis8", "synthesis16"}
+    """Whether a checkpoint's networks are these but for fewer channels of bricks, and bricks."""
+    widths = ("wide8", "wide16")
+    may_differ = {*widths, "analysis8", "analysis16", "synthesis8", "synthesis16"}
     same = all(
         (tuple(value) if isinstance(value, list) else value) == getattr(now, name, None)
         for name, value in before.items()
         if name not in may_differ
     )
-    return same and before.get("wide8", now.wide8 + 1) <= now.wide8
+    return same and all(0 < before.get(name, 0) <= getattr(now, name) for name in widths)
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict]:

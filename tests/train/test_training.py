@@ -190,6 +190,26 @@ def test_channels_are_added_without_changing_what_a_model_does(folder, tmp_path)
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("more", [{"wide16": 12}, {"wide8": 10, "wide16": 12, "synthesis16": 2}])
+def test_channels_at_both_resolutions_are_added(folder, tmp_path, more):
+    torch.manual_seed(0)
+    narrow = PictureModel(TINY)
+    for weight in (narrow.analysis.leave.weight, narrow.synthesis.leave.weight):
+        torch.nn.init.normal_(weight, std=0.5)
+    save_weights(tmp_path / "weights.npz", narrow)
+    before = load(tmp_path / "weights.npz")[0]
+    wider = replace(loop.read_recipe(folder / "tiny.toml"), network=replace(TINY, **more))
+    after = loop.Run(wider, folder, tmp_path / "run", tmp_path, "cpu", tmp_path / "weights.npz")
+    x = torch.from_numpy(scene(1)[:64, :64]).permute(2, 0, 1)[None] - 128.0
+    log2_step = torch.zeros(1, 1, 1, 1)
+    expected, found = (m.eval()(x, log2_step, log2_step) for m in (before, after.model))
+    torch.testing.assert_close(found.full, expected.full, rtol=1e-4, atol=1e-2)
+    torch.testing.assert_close(found.enhancement_bits, expected.enhancement_bits)
+    # What is new is shown something, so that it can learn.
+    assert after.model.analysis.down.conv.weight[TINY.wide16 :].abs().min() > 0
+
+
+@torch.no_grad()
 def test_latents_are_added_as_what_pictures_lack(folder, tmp_path, capsys):
     recipe = loop.read_recipe(folder / "tiny.toml")
     narrow = loop.Run(recipe, folder, tmp_path / "narrow", tmp_path, "cpu").model
