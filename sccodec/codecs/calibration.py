@@ -185,24 +185,29 @@ def _plain(design: Design) -> dict:
 
 
 def _plain_basis(basis: Basis) -> dict:
-    return {
-        "channels": basis.channels,
-        "mean": base64.b64encode(basis.mean.astype("<f4").tobytes()).decode(),
-        "matrix": base64.b64encode(basis.matrix.astype("<i2").tobytes()).decode(),
-    }
+    arrays = {"mean": basis.mean.astype("<f4"), "matrix": basis.matrix.astype("<i2")}
+    if basis.variances is not None:
+        arrays["variances"] = basis.variances.astype("<f8")
+    packed = {name: base64.b64encode(array.tobytes()).decode() for name, array in arrays.items()}
+    return {"channels": basis.channels, **packed}
 
 
 def _basis(entry: dict) -> Basis:
-    count = entry["channels"]
-    mean, matrix = (
-        np.frombuffer(base64.b64decode(entry[name], validate=True), kind)
-        for name, kind in (("mean", "<f4"), ("matrix", "<i2"))
-    )
+    def array(name: str, kind: str) -> np.ndarray:
+        return np.frombuffer(base64.b64decode(entry[name], validate=True), kind)
+
+    count, mean, matrix = entry["channels"], array("mean", "<f4"), array("matrix", "<i2")
     if not (isinstance(count, int) and 2 <= count <= MOST_CHANNELS):
         raise ValueError(f"{count} channels")
     if mean.shape != (count,) or not np.isfinite(mean).all() or matrix.size != count**2:
         raise ValueError("a basis of other channels, or not finite")
-    return Basis(mean.astype(np.float32), matrix.reshape(count, count).astype(np.int16))
+    variances = None
+    if "variances" in entry:
+        variances = array("variances", "<f8").astype(np.float64)
+        if variances.shape != (count,) or not (np.isfinite(variances) & (variances >= 0)).all():
+            raise ValueError("variances of other channels, or none that may be")
+    matrix = matrix.reshape(count, count).astype(np.int16)
+    return Basis(mean.astype(np.float32), matrix, variances)
 
 
 def _design(entry: dict) -> Design:

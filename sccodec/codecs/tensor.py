@@ -255,7 +255,7 @@ def _transformed(aim: Aim, basis: Basis | None, error: float | None = None) -> C
     one."""
     tensor, stats, grid, settings, wanted, _ = aim
     elements = tensor.values.size
-    source = Coefficients(tensor, grid, settings, basis)
+    source = Coefficients(tensor, grid, settings, basis, transforms.limits_of(stats))
     entry = Work(tensor, grid, transforms.design(source, stats)).entry(settings.coder)
     described = len(tensors.pack([entry])) - 2
     size = wanted * elements / 8 - described
@@ -368,7 +368,7 @@ def _code(works: list[Work], settings: Settings, progress, check: bool = True) -
 def _code_transformed(work: Work, part: Part, settings: Settings) -> list[Coded]:
     transform = work.design.transform
     basis = settings.calibration.of(transform.basis) if transform.basis else None
-    source = Coefficients(work.tensor, work.grid, settings, basis)
+    source = Coefficients(work.tensor, work.grid, settings, basis, transform.limits)
     layers = [source.chosen(part, transform, n)[1] for n in range(transform.layer_count)]
     shape = blocks.shape(part.shape, transform.block)
     return payloads.code_transformed(shape, [chosen.numbers for chosen in layers])

@@ -72,6 +72,13 @@ def _looks(values: np.ndarray, step: float) -> float:
     return float(np.log1p(np.square(values / step)).sum())
 
 
+def limits_of(stats: Statistics) -> tuple[float, float] | None:
+    """Of values behind a rectifier, as a file has them; None for others."""
+    if not stats.rectified:
+        return None
+    return float(np.float32(stats.low)), float(np.float32(stats.high))
+
+
 def block_of(grid: Grid) -> tuple[int, int]:
     _, rows, columns = grid.planes
     return blocks.side(rows), blocks.side(columns)
@@ -84,8 +91,17 @@ class Coefficients:
     search comes back to it.
     """
 
-    def __init__(self, tensor: Tensor, grid: Grid, settings: Settings, basis: Basis | None = None):
+    def __init__(
+        self,
+        tensor: Tensor,
+        grid: Grid,
+        settings: Settings,
+        basis: Basis | None = None,
+        limits: tuple[float, float] | None = None,
+    ):
+        """limits: those of the tensor's values, if a rectifier seems to have made them."""
         self.tensor, self.grid, self.settings, self.basis = tensor, grid, settings, basis
+        self.limits = limits
         self._window = Window(grid, tensor.values)
         self._kept: tuple[tuple, np.ndarray] | None = None
         self._chosen: dict[int, tuple[tuple, np.ndarray, bands.Chosen]] = {}  # by layer
@@ -103,6 +119,8 @@ class Coefficients:
     def _made(self, part: Part, block: tuple[int, int]) -> np.ndarray:
         values = self.values(part)
         if self.basis is not None:
+            if self.limits is not None:
+                values = self.basis.completed(values, self.limits)
             values = self.basis.components(values)
         return blocks.forward(values, block)
 
@@ -147,12 +165,10 @@ class Found:
 
 def design(source: Coefficients, stats: Statistics) -> Design:
     """A coarse one to begin with."""
-    step, limits, none = float(np.float32(2 * math.sqrt(stats.variance))), None, (0, 0, 0)
-    if stats.rectified:
-        limits = float(np.float32(stats.low)), float(np.float32(stats.high))
+    step, none = float(np.float32(2 * math.sqrt(stats.variance))), (0, 0, 0)
     digest = b"" if source.basis is None else source.basis.digest
     finer = (Finer(HALF, none),) * (source.settings.layer_count - 1)
-    transform = Transform(step, none, block_of(source.grid), limits, digest, finer=finer)
+    transform = Transform(step, none, block_of(source.grid), source.limits, digest, finer=finer)
     return _design(source.grid, transform)
 
 

@@ -22,6 +22,7 @@ from sccodec.container.describe import describe
 from sccodec.entropy import bands, coder
 from sccodec.errors import BadRequest, Damaged, LimitExceeded, Mismatch, WrongModel
 from sccodec.latents import blocks
+from sccodec.latents.basis import Examples
 from sccodec.media.tensor import Tensor, from_array, narrowed, widened
 
 
@@ -553,6 +554,50 @@ def test_an_item_larger_than_a_tile_still_teaches():
     whole = calibrate_bases([[from_array(mixed(1, 2))]], Settings())
     small = calibrate_bases([[from_array(mixed(1, 2))]], Settings(tile=64))
     assert whole.bases[""].digest == small.bases[""].digest
+
+
+def rectified(*seeds: int) -> list[np.ndarray]:
+    """Mixtures of few components, of which ReLU6 has cut off about half."""
+    return [(mixed(seed) / 20).clip(0, 6) for seed in seeds]
+
+
+def test_a_basis_behind_a_rectifier_is_of_what_was_before_it(tmp_path):
+    fitted = calibrate_bases([[from_array(each)] for each in rectified(1, 2, 3)], Settings())
+    basis = fitted.bases[""]
+    assert basis.variances.shape == (12,)
+    fitted.write(tmp_path / "c.json")
+    stored = Calibration.read(tmp_path / "c.json")
+    assert stored.text() == fitted.text()
+    blind = Calibration(bases={"": replace(basis, variances=None)})
+    assert blind.bases[""].digest == basis.digest  # decoders need not know
+    (values,) = rectified(9)
+    assert 0.3 < ((values == 0) | (values == 6)).mean() < 0.8
+    data, without = (
+        tensor.encode(values, Settings(rate=1.0, transform=True, calibration=known))
+        for known in (stored, blind)
+    )
+    again = sccodec.decode(data, calibration=blind)
+    assert again.min() >= 0
+    assert again.max() <= 6
+    assert mse(values, again) < 0.5 * mse(values, sccodec.decode(without, calibration=blind))
+
+
+def test_examples_of_a_basis_stay_few():
+    examples = Examples(3)
+    for n in range(50):
+        examples.add(np.full((3, 100), n, np.float32))
+    kept = examples.all()
+    assert 24 <= kept.shape[1] <= 48
+    assert len(set(kept[0])) > 15  # from all over
+
+
+@pytest.mark.parametrize("wrong", [[1.0], [-1.0] * 12, [np.nan] * 12])
+def test_variances_of_a_stored_basis_are_checked(tmp_path, wrong):
+    fitted = calibrate_bases([[from_array(each)] for each in rectified(1)], Settings())
+    basis = replace(fitted.bases[""], variances=np.array(wrong))
+    Calibration(bases={"": basis}).write(tmp_path / "c.json")
+    with pytest.raises(BadRequest, match="no calibration: variances"):
+        Calibration.read(tmp_path / "c.json")
 
 
 # -- filters -----------------------------------------------------------------------------------
