@@ -30,7 +30,8 @@ def command(inputs, output, basis, force, **how):
     several files belong together if they have the same name.
 
     With --basis, `sccodec encode --calibration OUT.json --rate BITS` codes what channels have in
-    common once. Its files are smaller or better, and need OUT.json to be decoded.
+    common once, behind ReLU or ReLU6 what they had before it. Its files are smaller or better, and
+    need OUT.json to be decoded.
     """
     from sccodec.codecs.calibration import calibrate, calibrate_bases
     from sccodec.codecs.tensor_grid import AUTO

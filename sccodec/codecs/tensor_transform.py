@@ -23,6 +23,7 @@ HALF = 2 * RATIO  # the ratio of a layer whose step is half of that below
 TRIES = 8
 PER_ERROR = 11  # squared steps for an error that another coder has, to begin a search with
 STRAIGHT = math.log(2)  # the logarithm of sizes up to twice as large falls with that of the step
+STEEPEST = 4.0  # at most so many per cent of the step are taken for one of the size
 MOST_SNAP = 128  # 64ths of a step
 CLOSE = 0.003  # of a size: near enough to stop searching
 WORD = 32  # bits that a payload has more than its flags, about
@@ -183,7 +184,7 @@ def search(
     """The transform whose payloads come nearest to `size` bytes; for max_bytes none that has
     more, if one has less. error: the mean squared error of another coder at this size."""
     start, within = design(source, stats), source.settings.max_bytes is not None
-    aim = size * (1 - CLOSE if within else 1)
+    aim = max(size * (1 - CLOSE if within else 1), 1.0)
     step = math.sqrt(PER_ERROR * error) if error else start.transform.step
     step *= math.prod(one.ratio / RATIO for one in start.transform.finer)
     fine, coarse = None, None  # the nearest on both sides
@@ -197,7 +198,7 @@ def search(
         if fine and coarse:
             step = _between(fine, coarse, aim)
         else:
-            step *= min(max(found.bytes / aim, 0.1), 10)
+            step *= min(max((found.bytes / aim) ** _pace(tried), 0.1), 10)
     best = min(tried, key=lambda one: (within and one.bytes > size, abs(one.bytes - aim)))
     return best if best.design.transform.limits is None else _snapped(source, best)
 
@@ -243,6 +244,18 @@ def _changed(transform: Transform, layer: int, **values) -> Transform:
     finer = list(transform.finer)
     finer[layer - 1] = replace(finer[layer - 1], **values)
     return replace(transform, finer=tuple(finer))
+
+
+def _pace(tried: list[Found]) -> float:
+    """How many per cent the step has to change for a per cent of the size, as the last two tell;
+    the finer steps are, the more."""
+    if len(tried) < 2:
+        return 1.0
+    steps, sizes = zip(*((one.design.transform.step, one.bytes) for one in tried[-2:]), strict=True)
+    if steps[0] == steps[1] or sizes[0] == sizes[1]:
+        return 1.0
+    pace = math.log(steps[1] / steps[0]) / math.log(sizes[0] / sizes[1])
+    return min(max(pace, 1.0), STEEPEST)
 
 
 def _between(fine: Found, coarse: Found, aim: float) -> float:

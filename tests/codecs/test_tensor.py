@@ -582,6 +582,16 @@ def test_a_basis_behind_a_rectifier_is_of_what_was_before_it(tmp_path):
     assert mse(values, again) < 0.5 * mse(values, sccodec.decode(without, calibration=blind))
 
 
+@pytest.mark.parametrize("rate", [1.0, 2.0, 3.0])
+def test_fine_steps_are_found_too(rate):
+    """There a size changes by far less than the step does."""
+    (values,) = rectified(9)
+    settings = Settings(rate=rate, transform=True)
+    known = calibrate_bases([[from_array(each)] for each in rectified(1, 2)], Settings())
+    data = tensor.encode(values, replace(settings, calibration=known))
+    assert 8 * len(data) / values.size == pytest.approx(rate, rel=0.01)
+
+
 def test_examples_of_a_basis_stay_few():
     examples = Examples(3)
     for n in range(50):
