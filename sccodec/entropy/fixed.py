@@ -1,4 +1,4 @@
-"""Networks whose every intermediate value is an exact integer held in float64.
+"""Networks whose every intermediate value is an exact integer, most of them held in float64.
 
 A range-coded stream is lost if encoder and decoder disagree on one probability, so whatever
 chooses a probability is computed here: weights are multiples of 2^-12, activations multiples
@@ -18,8 +18,10 @@ ACTIVATION_BITS = 8
 WEIGHT_BITS = 12
 LIMIT = 127 << ACTIVATION_BITS  # activations are clamped to +-LIMIT
 EXACT = 2**53  # float64 holds every integer up to this
-BLOCK = 1 << 14  # numbers that a depthwise layer works on at once
+BLOCK = 1 << 17  # bytes that a depthwise layer works on at once
 SLOPE = 0.125  # leaky ReLU; a power of two, so that the slope is exact too
+
+HALF = 1 << WEIGHT_BITS - 1  # of what a sum of products counts for one of an activation
 
 _TO_ACTIVATION = 2.0**-WEIGHT_BITS
 
@@ -34,6 +36,13 @@ def settle(total: np.ndarray, leaky: bool) -> np.ndarray:
     total *= _TO_ACTIVATION
     total += 0.5
     np.floor(total, out=total)
+    return np.clip(total, -LIMIT, LIMIT, out=total)
+
+
+def _settle_whole(total: np.ndarray) -> np.ndarray:
+    """`settle` of int32 that HALF can be added to, without leaky ReLU."""
+    total += HALF
+    total >>= WEIGHT_BITS  # rounds down, negative numbers too
     return np.clip(total, -LIMIT, LIMIT, out=total)
 
 
@@ -61,15 +70,19 @@ class Pointwise:
 class Depthwise:
     """A 3x3 convolution of each channel alone, zero beyond the edge: (C, h, w) -> (C, h, w).
 
-    weight (C, 3, 3) int16 and bias (C,) int32, both in units of 2^-12.
+    weight (C, 3, 3) int16 and bias (C,) int32, both in units of 2^-12. Sums that always fit into 32
+    bits are added there, which takes half the time.
     """
 
     def __init__(self, weight: np.ndarray, bias: np.ndarray):
         self.weight = weight.astype(np.float64)
-        self.bias = bias.astype(np.float64)[:, None, None] * 2**ACTIVATION_BITS
-        most = np.abs(self.weight).sum((1, 2)) * LIMIT + np.abs(self.bias[:, 0, 0])
+        self.bias = bias.astype(np.float64)[:, None] * 2**ACTIVATION_BITS
+        most = np.abs(self.weight).sum((1, 2)) * LIMIT + np.abs(self.bias[:, 0])
         if most.size and most.max() >= EXACT:
             raise WrongModel("model: the sums of an exact layer may pass 2^53")
+        small = most.max(initial=0) + HALF < 2**31
+        self.kind = np.dtype(np.int32 if small else np.float64)
+        self.weight, self.bias = self.weight.astype(self.kind), self.bias.astype(self.kind)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         channels, height, width = x.shape
@@ -77,22 +90,23 @@ class Depthwise:
         # frame is thrown away. A few channels at a time stay in the processor's cache.
         stride = width + 2
         run = height * stride
-        block = max(1, min(channels, BLOCK // max(run, 1)))
-        framed = np.zeros((block, height + 3, stride))
+        block = max(1, min(channels, BLOCK // max(run * self.kind.itemsize, 1)))
+        framed = np.zeros((block, height + 3, stride), self.kind)
         flat = framed.reshape(block, -1)
-        total, product = np.empty((2, block, run))
+        total, product = np.empty((2, block, run), self.kind)
         out = np.empty((channels, height, width))
         for begin in range(0, channels, block):
             some = slice(begin, min(begin + block, channels))
             part = x[some]
             n = len(part)
             framed[:n, 1 : height + 1, 1 : width + 1] = part
-            total[:n] = self.bias[some, :, 0]
+            total[:n] = self.bias[some]
             for i, j in np.ndindex(3, 3):
                 at = i * stride + j
                 weight = self.weight[some, i, j, None]
                 total[:n] += np.multiply(flat[:n, at : at + run], weight, out=product[:n])
-            settled = settle(total[:n], leaky=False)
+            whole = self.kind.kind == "i"
+            settled = _settle_whole(total[:n]) if whole else settle(total[:n], leaky=False)
             out[some] = settled.reshape(n, height, stride)[:, :, :width]
         return out
 

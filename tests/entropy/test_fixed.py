@@ -90,6 +90,19 @@ def test_a_depthwise_layer_equals_integer_arithmetic(case):
     np.testing.assert_array_equal(Depthwise(weight, bias)(x), depthwise(weight, bias, x))
 
 
+@pytest.mark.parametrize(("bias", "kind"), [(122, np.int32), (123, np.float64)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_sums_in_32_bits_fit_there(bias, kind, sign):
+    weight = np.zeros((1, 3, 3), np.int16)
+    weight[0, 1] = sign * np.array([32767, 32767, 66051 - 2 * 32767])
+    bias = np.array([sign * bias], np.int32)
+    layer = Depthwise(weight, bias)
+    assert layer.kind == kind  # the largest sum and its rounding end just below 2^31, or at it
+    x = np.full((1, 1, 3), float(LIMIT))
+    for values in (x, -x):
+        np.testing.assert_array_equal(layer(values), depthwise(weight, bias, values))
+
+
 @pytest.mark.parametrize(
     ("total", "expected"),
     [(2047, 0), (2048, 1), (-2048, 0), (-2049, -1), (6143, 1), (6144, 2), (-6144, -1)],
