@@ -57,6 +57,8 @@ class Work:
     tensor: Tensor
     grid: Grid
     design: Design
+    # Where a search left what it found, of a tensor alone and in one tile: more would fill memory.
+    source: Coefficients | None = None
     coded: list[list[Coded]] = field(default_factory=list)  # [tile][layer]
 
     @property
@@ -181,21 +183,26 @@ def _work(tensor: Tensor, settings: Settings, added: list[Tensor]) -> Work:
     grid, calibration = designs.grid_of(tensor, settings), settings.calibration
     if calibration is not None and calibration.designs:
         return Work(tensor, grid, calibration.design(tensor, grid))
-    design = design_for(tensor, designs.gather(tensor, settings), settings, added)
+    design, source = found_for(tensor, designs.gather(tensor, settings), settings, added)
     whole = design.transform is not None and bool(design.transform.basis)
-    return Work(tensor, replace(grid, whole=whole), design)
+    grid = replace(grid, whole=whole)
+    alone = len(added) == len(grid.parts) == 1
+    return Work(tensor, grid, design, source if alone else None)
 
 
-def design_for(
-    tensor: Tensor, stats: designs.Statistics, settings: Settings, added: Sequence[Tensor] = ()
-) -> Design:
-    """The design that the settings ask for; a rate is met for `tensor` as one of `added`.
+def design_for(tensor: Tensor, stats: designs.Statistics, settings: Settings) -> Design:
+    """The design that the settings ask for; raises BadRequest for what is out of reach."""
+    return found_for(tensor, stats, settings, [tensor])[0]
 
-    Raises BadRequest for what is out of reach.
-    """
-    grid, added = designs.grid_of(tensor, settings), added or [tensor]
+
+def found_for(
+    tensor: Tensor, stats: designs.Statistics, settings: Settings, added: Sequence[Tensor]
+) -> tuple[Design, Coefficients | None]:
+    """The same, where a rate is met for `tensor` as one of `added`; and where a transform was
+    looked for."""
+    grid = designs.grid_of(tensor, settings)
     if stats.constant or (settings.rate is None and settings.max_bytes is None):
-        return designs.plain(stats, grid, settings, tensor.kind)
+        return designs.plain(stats, grid, settings, tensor.kind), None
     elements = tensor.values.size
     overhead = _overhead(grid, len(added), settings)
     if settings.rate is not None:
@@ -221,13 +228,13 @@ def design_for(
     if settings.transform:
         found = _transformed(whole, basis)
         _check_reached(aim, found.bits)
-        return found.design
+        return found.design, found.source
     found = _quantised(aim)
     if basis or (possible and transforms.may_pay(tensor, grid, stats, settings, found.error)):
         other = _transformed(whole, basis, found.error)
         if _reached(aim, other.bits) and other.error < found.error:
             found = other
-    return found.design
+    return found.design, found.source
 
 
 class Aim(NamedTuple):
@@ -248,6 +255,7 @@ class Candidate(NamedTuple):
     design: Design
     error: float
     bits: float
+    source: Coefficients | None = None
 
 
 def _transformed(aim: Aim, basis: Basis | None, error: float | None = None) -> Candidate:
@@ -260,7 +268,8 @@ def _transformed(aim: Aim, basis: Basis | None, error: float | None = None) -> C
     described = len(tensors.pack([entry])) - 2
     size = wanted * elements / 8 - described
     found = transforms.search(source, stats, size, error)
-    return Candidate(found.design, found.error, 8 * (found.bytes + described) / elements)
+    bits = 8 * (found.bytes + described) / elements
+    return Candidate(found.design, found.error, bits, source)
 
 
 def _reached(aim: Aim, bits: float) -> bool:
@@ -367,8 +376,10 @@ def _code(works: list[Work], settings: Settings, progress, check: bool = True) -
 
 def _code_transformed(work: Work, part: Part, settings: Settings) -> list[Coded]:
     transform = work.design.transform
-    basis = settings.calibration.of(transform.basis) if transform.basis else None
-    source = Coefficients(work.tensor, work.grid, settings, basis, transform.limits)
+    source = work.source
+    if source is None:
+        basis = settings.calibration.of(transform.basis) if transform.basis else None
+        source = Coefficients(work.tensor, work.grid, settings, basis, transform.limits)
     layers = [source.chosen(part, transform, n)[1] for n in range(transform.layer_count)]
     shape = blocks.shape(part.shape, transform.block)
     return payloads.code_transformed(shape, [chosen.numbers for chosen in layers])
