@@ -73,6 +73,12 @@ def _roi(_context, _option, value: str | None):
 @click.option(
     "--calibration", metavar="FILE.json", help="Tensors: quantisers or a basis of `calibrate`."
 )
+@click.option(
+    "--check/--no-check",
+    default=True,
+    help="Tensors: read back what is about to be written (the default), or trust this machine, "
+    "which takes half the time at given levels.",
+)
 @click.option("--append", is_flag=True, help="Tensors: add them to the file that -o names.")
 @border.size_option
 @border.jobs_option

@@ -355,7 +355,11 @@ def _overhead(grid: Grid, files: int, settings: Settings) -> float:
 
 
 def _code(works: list[Work], settings: Settings, progress, check: bool = True) -> None:
-    """Codes every tile of the works, on as many threads as the settings say."""
+    """Codes every tile of the works, on as many threads as the settings say.
+
+    Only trials that are thrown away go without a `check` that settings ask for.
+    """
+    check = check and settings.check
     jobs = [(work, n) for work in works for n in range(len(work.grid.parts))]
     levels = {id(work): Levels(work.tensor, work.grid, work.design, settings) for work in works}
 
@@ -363,7 +367,7 @@ def _code(works: list[Work], settings: Settings, progress, check: bool = True) -
         work, n = job
         part = work.grid.parts[n]
         if work.design.transform is not None:
-            return _code_transformed(work, part, settings)
+            return _code_transformed(work, part, settings, check)
         numbers = levels[id(work)].of(part)
         return payloads.code(numbers, work.design.embedded, settings.coder, check=check)
 
@@ -374,7 +378,7 @@ def _code(works: list[Work], settings: Settings, progress, check: bool = True) -
         work.coded.append(coded)
 
 
-def _code_transformed(work: Work, part: Part, settings: Settings) -> list[Coded]:
+def _code_transformed(work: Work, part: Part, settings: Settings, check: bool) -> list[Coded]:
     transform = work.design.transform
     source = work.source
     if source is None:
@@ -382,7 +386,7 @@ def _code_transformed(work: Work, part: Part, settings: Settings) -> list[Coded]
         source = Coefficients(work.tensor, work.grid, settings, basis, transform.limits)
     layers = [source.chosen(part, transform, n)[1] for n in range(transform.layer_count)]
     shape = blocks.shape(part.shape, transform.block)
-    return payloads.code_transformed(shape, [chosen.numbers for chosen in layers])
+    return payloads.code_transformed(shape, [chosen.numbers for chosen in layers], check=check)
 
 
 def _shrink(works: list[Work], settings: Settings) -> None:

@@ -105,10 +105,9 @@ class Levels:
 def code(
     levels: list[np.ndarray], embedded: Embedded, coder: str, *, check: bool = True
 ) -> list[Coded]:
-    """The payloads of one tile in each layer, each decoded again before it is believed.
+    """The payloads of one tile in each layer; with `check` each is decoded before it is believed.
 
-    Only trials that are thrown away go without the `check`. Raises Mismatch if this machine could
-    not read what it is about to write.
+    Raises Mismatch if this machine could not read what it is about to write.
     """
     module, done = CODERS[coder], []
     below = None
@@ -122,12 +121,13 @@ def code(
     return done
 
 
-def code_transformed(shape, layers: list[np.ndarray]) -> list[Coded]:
+def code_transformed(shape, layers: list[np.ndarray], *, check: bool = True) -> list[Coded]:
     """The same for the coefficients (P, h R, w C) of one tile; shape is (P, h, R, w, C)."""
     done = []
     for numbers in layers:
         payload = bands.encode(shape, numbers)
-        _believe(numbers, bands.decode(shape, payload))
+        if check:
+            _believe(numbers, bands.decode(shape, payload))
         done.append(Coded(payload, TileEntry.of(payload, symbols=checksum(numbers))))
     return done
 

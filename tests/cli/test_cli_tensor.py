@@ -174,6 +174,7 @@ def test_what_is_damaged_is_said(folder):
         (["encode", "a.npy", "p.png"], "pictures and tensors together"),
         (["encode", "p.png", "--levels", "3"], "--levels is for tensors"),
         (["encode", "p.png", "--append", "-o", "x.scc"], "--append is for tensors"),
+        (["encode", "p.png", "--no-check"], "--check is for tensors"),
         (["encode", "a.npy", "--levels", "x"], "not a number of levels"),
         (["encode", "a.npy", "--clip", "1,x"], "not two numbers"),
         (["encode", "a.npy", "--channel-axis", "x"], "neither an axis"),

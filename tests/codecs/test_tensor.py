@@ -19,7 +19,7 @@ from sccodec.codecs.tensor_transform import Coefficients, at_step
 from sccodec.codecs.verify import verify
 from sccodec.container import extract, from_bytes, layout, tensors, to_bytes
 from sccodec.container.describe import describe
-from sccodec.entropy import bands, coder
+from sccodec.entropy import bands, coder, planes
 from sccodec.errors import BadRequest, Damaged, LimitExceeded, Mismatch, WrongModel
 from sccodec.latents import blocks
 from sccodec.latents.basis import Examples
@@ -861,6 +861,18 @@ def test_huge_finite_values_are_not_mistaken_for_infinite():
 def test_settings_that_make_no_sense(wrong):
     with pytest.raises(BadRequest):
         tensor.encode(features((3, 4, 4)), Settings(**wrong))
+
+
+@pytest.mark.parametrize("how", [{"levels": 4}, {"rate": 1.0, "transform": True}])
+def test_what_is_written_is_read_back_unless_told_otherwise(monkeypatch, how):
+    values = smooth()
+    wanted = tensor.encode(values, Settings(**how))
+    for module in (planes, bands):
+        other = module.decode
+        monkeypatch.setattr(module, "decode", lambda *a, other=other, **k: other(*a, **k) + 1)
+    with pytest.raises(Mismatch, match="does not read back what it wrote"):
+        tensor.encode(values, Settings(**how))
+    assert tensor.encode(values, Settings(**how, check=False)) == wanted
 
 
 def test_limits_hold_for_tensors(monkeypatch):
