@@ -198,8 +198,8 @@ def design_for(tensor: Tensor, stats: designs.Statistics, settings: Settings) ->
 def found_for(
     tensor: Tensor, stats: designs.Statistics, settings: Settings, added: Sequence[Tensor]
 ) -> tuple[Design, Coefficients | None]:
-    """The same, where a rate is met for `tensor` as one of `added`; and where a transform was
-    looked for."""
+    """The same, where a rate is met for `tensor` as one of `added`; and its coefficients, if it was
+    given a transform."""
     grid = designs.grid_of(tensor, settings)
     if stats.constant or (settings.rate is None and settings.max_bytes is None):
         return designs.plain(stats, grid, settings, tensor.kind), None

@@ -80,8 +80,8 @@ class Depthwise:
         most = np.abs(self.weight).sum((1, 2)) * LIMIT + np.abs(self.bias[:, 0])
         if most.size and most.max() >= EXACT:
             raise WrongModel("model: the sums of an exact layer may pass 2^53")
-        small = most.max(initial=0) + HALF < 2**31
-        self.kind = np.dtype(np.int32 if small else np.float64)
+        self.whole = most.max(initial=0) + HALF < 2**31
+        self.kind = np.dtype(np.int32 if self.whole else np.float64)
         self.weight, self.bias = self.weight.astype(self.kind), self.bias.astype(self.kind)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
@@ -105,8 +105,7 @@ class Depthwise:
                 at = i * stride + j
                 weight = self.weight[some, i, j, None]
                 total[:n] += np.multiply(flat[:n, at : at + run], weight, out=product[:n])
-            whole = self.kind.kind == "i"
-            settled = _settle_whole(total[:n]) if whole else settle(total[:n], leaky=False)
+            settled = _settle_whole(total[:n]) if self.whole else settle(total[:n], leaky=False)
             out[some] = settled.reshape(n, height, stride)[:, :, :width]
         return out
 

@@ -115,9 +115,10 @@ class Covariance:
         if self.count < 2:
             raise BadRequest("too few elements for a basis of channels")
         mean = self.total / self.count
-        if not (np.abs(mean).max() < LARGEST and np.isfinite(self.products).all()):
-            raise BadRequest("the elements are too large for a basis of channels")
         examples = self.examples.all()
+        finite = np.isfinite(self.products).all() and np.isfinite(examples).all()
+        if not (finite and np.abs(mean).max() < LARGEST):
+            raise BadRequest("the elements are too large for a basis of channels")
         limits = Limits(examples.min(), examples.max())
         if limits.clip(examples) and len(mean) <= rectified.MOST_CHANNELS:
             mean, vectors, variances = rectified.learn(examples, limits)
