@@ -43,7 +43,15 @@ from sccodec.evaluate.split import SplitNetwork, in_batches, prepared, relative_
 from sccodec.media.tensor import from_array
 
 SPLITS = {
-    "EfficientNet-Lite0": ["stem", "block 2", "block 4", "block 5 expand", "block 10", "top"],
+    "EfficientNet-Lite0": [
+        "stem",
+        "block 2",
+        "block 4",
+        "block 5 expand",
+        "block 10",
+        "block 11 expand",
+        "top",
+    ],
     "YOLOv3-tiny": ["layer 8"],
 }
 OURS = {"sccodec": "**sccodec**", "sccodec-basis": "**sccodec**, basis"}
@@ -277,7 +285,7 @@ def bar(rows: list[dict]) -> str:
     for place in [row for row in rows if row["coder"] == "none"]:
         near = [r for r in rows if same_place(r, place) and 0.55 < r.get("rate", 0) < 0.85]
         for coder in OURS:
-            ours = [row for row in near if row["coder"] == coder]
+            ours = sorted((r for r in near if r["coder"] == coder), key=lambda row: row["rate"])
             if not ours:
                 continue
             least = 100 * min(place["accuracy"] - row["accuracy"] for row in ours)
