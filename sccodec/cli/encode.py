@@ -100,9 +100,10 @@ def command(inputs, profile, **options):
     for option in context.command.params:
         if not (getattr(option, "help", None) or "").startswith("Tensors:"):
             continue
-        del options[option.name]
+        value = options.pop(option.name)
         if context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE:
-            raise BadRequest(f"{option.opts[0]} is for tensors, not for pictures")
+            given = (option.secondary_opts if value is False else None) or option.opts
+            raise BadRequest(f"{given[0]} is for tensors, not for pictures")
     return _encode_pictures(inputs, profile=profile or "photo", **options)
 
 
