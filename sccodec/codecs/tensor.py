@@ -263,7 +263,7 @@ def _transformed(aim: Aim, basis: Basis | None, error: float | None = None) -> C
     one."""
     tensor, stats, grid, settings, wanted, _ = aim
     elements = tensor.values.size
-    source = Coefficients(tensor, grid, settings, basis, transforms.limits_of(stats))
+    source = Coefficients(tensor, grid, settings, basis, transforms.rectified_limits(stats))
     entry = Work(tensor, grid, transforms.design(source, stats)).entry(settings.coder)
     described = len(tensors.pack([entry])) - 2
     size = wanted * elements / 8 - described

@@ -73,7 +73,7 @@ def _looks(values: np.ndarray, step: float) -> float:
     return float(np.log1p(np.square(values / step)).sum())
 
 
-def limits_of(stats: Statistics) -> tuple[float, float] | None:
+def rectified_limits(stats: Statistics) -> tuple[float, float] | None:
     """Of values behind a rectifier, as a file has them; None for others."""
     if not stats.rectified:
         return None
@@ -252,7 +252,7 @@ def _pace(tried: list[Found]) -> float:
     if len(tried) < 2:
         return 1.0
     steps, sizes = zip(*((one.design.transform.step, one.bytes) for one in tried[-2:]), strict=True)
-    if steps[0] == steps[1] or sizes[0] == sizes[1]:
+    if sizes[0] == sizes[1]:
         return 1.0
     pace = math.log(steps[1] / steps[0]) / math.log(sizes[0] / sizes[1])
     return min(max(pace, 1.0), STEEPEST)

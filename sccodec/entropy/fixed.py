@@ -26,7 +26,7 @@ HALF = 1 << WEIGHT_BITS - 1  # of what a sum of products counts for one of an ac
 _TO_ACTIVATION = 2.0**-WEIGHT_BITS
 
 
-def settle(total: np.ndarray, leaky: bool) -> np.ndarray:
+def settle(total: np.ndarray, leaky: bool = False) -> np.ndarray:
     """Sums of products (value * 2^20) -> activations (value * 2^8), in place.
 
     Leaky ReLU if asked, then one rounding to the nearest (ties up), then the clamp.
@@ -75,14 +75,14 @@ class Depthwise:
     """
 
     def __init__(self, weight: np.ndarray, bias: np.ndarray):
-        self.weight = weight.astype(np.float64)
-        self.bias = bias.astype(np.float64)[:, None] * 2**ACTIVATION_BITS
-        most = np.abs(self.weight).sum((1, 2)) * LIMIT + np.abs(self.bias[:, 0])
+        weight = weight.astype(np.float64)
+        bias = bias.astype(np.float64)[:, None] * 2**ACTIVATION_BITS
+        most = np.abs(weight).sum((1, 2)) * LIMIT + np.abs(bias[:, 0])
         if most.size and most.max() >= EXACT:
             raise WrongModel("model: the sums of an exact layer may pass 2^53")
-        self.whole = most.max(initial=0) + HALF < 2**31
-        self.kind = np.dtype(np.int32 if self.whole else np.float64)
-        self.weight, self.bias = self.weight.astype(self.kind), self.bias.astype(self.kind)
+        small = most.max(initial=0) + HALF < 2**31
+        self.kind = np.dtype(np.int32 if small else np.float64)
+        self.weight, self.bias = weight.astype(self.kind), bias.astype(self.kind)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         channels, height, width = x.shape
@@ -95,6 +95,7 @@ class Depthwise:
         flat = framed.reshape(block, -1)
         total, product = np.empty((2, block, run), self.kind)
         out = np.empty((channels, height, width))
+        settle_sums = _settle_whole if self.kind == np.int32 else settle
         for begin in range(0, channels, block):
             some = slice(begin, min(begin + block, channels))
             part = x[some]
@@ -105,7 +106,7 @@ class Depthwise:
                 at = i * stride + j
                 weight = self.weight[some, i, j, None]
                 total[:n] += np.multiply(flat[:n, at : at + run], weight, out=product[:n])
-            settled = _settle_whole(total[:n]) if self.whole else settle(total[:n], leaky=False)
+            settled = settle_sums(total[:n])
             out[some] = settled.reshape(n, height, stride)[:, :, :width]
         return out
 

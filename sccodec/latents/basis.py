@@ -120,7 +120,7 @@ class Covariance:
         if not (finite and np.abs(mean).max() < LARGEST):
             raise BadRequest("the elements are too large for a basis of channels")
         limits = Limits(examples.min(), examples.max())
-        if limits.clip(examples) and len(mean) <= rectified.MOST_CHANNELS:
+        if limits.clipped(examples) and len(mean) <= rectified.MOST_CHANNELS:
             mean, vectors, variances = rectified.learn(examples, limits)
             return _basis(mean[:, 0], vectors, variances)
         _, vectors = np.linalg.eigh(self.products / self.count - np.outer(mean, mean))
@@ -140,19 +140,23 @@ class Examples:
 
     def __init__(self, channels: int):
         self.most = max(min(EXAMPLES * channels, MOST_EXAMPLES // channels), 2)
-        self.kept = np.zeros((channels, 0), np.float32)
         self.one_of = 1
+        self._kept = [np.zeros((channels, 0), np.float32)]  # joined only when there are too many
+        self._count = 0
         self._draw = np.random.default_rng(0)
 
     def add(self, item: np.ndarray) -> None:
         """(C, elements of a plane)"""
         drawn = self._draw.random(item.shape[1]) * self.one_of < 1
         with np.errstate(over="ignore"):  # `basis` refuses what is too large
-            more = item[:, drawn].astype(np.float32)
-        self.kept = np.concatenate([self.kept, more], 1)
-        while self.kept.shape[1] > 2 * self.most:
-            self.kept, self.one_of = self.kept[:, ::2], 2 * self.one_of
+            self._kept.append(item[:, drawn].astype(np.float32))
+        self._count += self._kept[-1].shape[1]
+        while self._count > 2 * self.most:
+            joined = np.concatenate(self._kept, 1)
+            self._kept, self.one_of = [joined[:, ::2].copy()], 2 * self.one_of
+            self._count = self._kept[0].shape[1]
 
     def all(self) -> np.ndarray:
         """(C, N)"""
-        return self.kept[:, :: -(-self.kept.shape[1] // self.most)]
+        kept = np.concatenate(self._kept, 1)
+        return kept[:, :: -(-kept.shape[1] // self.most)]

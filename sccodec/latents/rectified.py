@@ -45,7 +45,7 @@ class Limits(NamedTuple):
         found = np.where(values <= low, np.minimum(told, low), values)
         return np.where(values >= high, np.maximum(told, high), found)
 
-    def clip(self, values: np.ndarray) -> bool:
+    def clipped(self, values: np.ndarray) -> bool:
         """Whether a rectifier seems to have made them: many are at a limit, and not all."""
         shares = [float((values <= self.low).mean()), float((values >= self.high).mean())]
         return bool(self.low < self.high) and max(shares) >= CLIPPED
@@ -65,10 +65,7 @@ class Components(NamedTuple):
 
 def completed(values: np.ndarray, known: Components, limits: Limits) -> np.ndarray:
     """Values (C, N), those at the limits as far beyond them as the others tell."""
-    noise = NOISE[-1] * float(values.var())
-    known = known.of_more_than(FAINT * noise)
-    begin = known.mixture.T @ (values - known.mean)
-    return limits.beyond(values, _told(values, known, limits, noise, LONG, begin))
+    return _completed(values, values, known, limits, NOISE[-1] * float(values.var()), LONG)
 
 
 def learn(values: np.ndarray, limits: Limits) -> Components:
@@ -81,9 +78,7 @@ def learn(values: np.ndarray, limits: Limits) -> Components:
     values = values.astype(np.float32) / unit
     whole = before = values
     for noise in np.geomspace(*NOISE, ROUNDS):
-        known = principal(whole).of_more_than(FAINT * noise)
-        begin = known.mixture.T @ (whole - known.mean)
-        now = limits.beyond(values, _told(values, known, limits, noise, STEPS, begin))
+        now = _completed(values, whole, principal(whole), limits, noise, STEPS)
         whole = limits.beyond(values, now + np.float32(AHEAD) * (now - before))
         before = now
     mean, mixture, variances = principal(whole)
@@ -100,22 +95,29 @@ def principal(values: np.ndarray) -> Components:
     return Components(mean, vectors[:, ::-1].astype(kind), powers[::-1].clip(0).astype(kind))
 
 
-def _told(
-    values: np.ndarray, known: Components, limits: Limits, noise: float, steps: int, found
+def _completed(
+    values: np.ndarray,
+    begin: np.ndarray,
+    known: Components,
+    limits: Limits,
+    noise: float,
+    steps: int,
 ) -> np.ndarray:
-    """What the most likely components lead to (C, N), beginning from components (K, N)."""
-    mean, mixture, variances = known
+    """Values (C, N) with what the most likely components lead to beyond the limits; the search
+    for them begins with those of `begin` (C, N)."""
+    mean, mixture, variances = known.of_more_than(FAINT * noise)
     kind = values.dtype.type
     shrink = (variances / (variances + kind(noise)))[:, None]
-    at_low, at_high = values <= limits.low, values >= limits.high
-    ahead, pace = found, 1.0
+    at_low, at_high, deviation = values <= limits.low, values >= limits.high, mean - values
+    found = ahead = mixture.T @ (begin - mean)
+    pace = 1.0
     for _ in range(steps):
         residual = mixture @ ahead
-        residual += mean - values
+        residual += deviation
         np.maximum(residual, 0, out=residual, where=at_low)
         np.minimum(residual, 0, out=residual, where=at_high)
         nearer = (ahead - mixture.T @ residual) * shrink
         faster = (1 + math.sqrt(1 + 4 * pace * pace)) / 2
         ahead = nearer + kind((pace - 1) / faster) * (nearer - found)
         found, pace = nearer, faster
-    return mixture @ found + mean
+    return limits.beyond(values, mixture @ found + mean)

@@ -62,7 +62,7 @@ def test_learning_does_not_depend_on_the_unit():
 )
 def test_what_looks_like_a_rectifier(values, clips):
     values = np.array(values, np.float32)
-    assert Limits(values.min(), values.max()).clip(values) is clips
+    assert Limits(values.min(), values.max()).clipped(values) is clips
 
 
 def test_beyond_the_limits_alone_values_change():
