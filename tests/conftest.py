@@ -1,4 +1,8 @@
-"""The tiny model for every test, also in child processes, and pictures to code."""
+"""The tiny model for every test, also in child processes, and pictures to code.
+
+Each of pytest-xdist's workers keeps to a core of its own: where workers' threads take turns on all
+cores, the tests take twice as long. `all_cores` is for tests of threads.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,32 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from sccodec import threads
+
 # A busy machine is slow, and nothing is wrong with it.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
 
 MODELS = Path(__file__).parent / "models"
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")  # gw0, gw1 ...
+
+if CORES and WORKER:
+    os.sched_setaffinity(0, {CORES[int(WORKER.removeprefix("gw")) % len(CORES)]})
+
+
+@pytest.fixture
+def all_cores():
+    """Lets threads and processes that a test starts use every core."""
+    if not CORES:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, CORES)
+    threads._helpers.cache_clear()  # those of the tests before keep to one core
+    yield
+    threads._helpers.cache_clear()
+    os.sched_setaffinity(0, before)
 
 
 def picture(height: int, width: int, seed: int = 0, channels: int = 3) -> np.ndarray:

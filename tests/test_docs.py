@@ -73,8 +73,8 @@ def shell(tmp_path_factory, tmp_path, monkeypatch):
     photo = Image.open(PACKAGE / "demo" / "photo.png")
     photo.crop((100, 50, 420, 306)).save(tmp_path / "photo.png")
     (tmp_path / "pictures").mkdir()
-    photo.crop((0, 0, 256, 192)).save(tmp_path / "pictures" / "a.png")
-    photo.crop((200, 100, 400, 250)).save(tmp_path / "pictures" / "b.png")
+    photo.crop((0, 0, 160, 128)).save(tmp_path / "pictures" / "a.png")
+    photo.crop((200, 100, 344, 196)).save(tmp_path / "pictures" / "b.png")
     commands = tmp_path_factory.mktemp("bin")
     for name, words in (("sccodec", "-m sccodec"), ("python", "")):
         script = commands / name

@@ -48,6 +48,7 @@ def test_the_order_of_tiles_does_not_matter(tiny_model, seed):
     assert tile_by_tile(DATA, order) == EXPECTED["tiles"]
 
 
+@pytest.mark.usefixtures("all_cores")
 @pytest.mark.parametrize("threads", [1, 4])
 @pytest.mark.parametrize("coder_kind", ["fast", "plain"])
 def test_the_number_of_blas_threads_does_not_matter(threads, coder_kind):

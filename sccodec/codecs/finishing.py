@@ -6,6 +6,7 @@ the filter that brings it nearest to the original, and sends it where that pays.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -147,15 +148,20 @@ def _unit(power: np.ndarray, worth: float) -> int:
 
 def _sweep(numbers, gram, target, grain, worth: float, rice: np.ndarray) -> None:
     """Chooses each number anew, given all others, of the nearest two and 0; in place."""
-    power = gram.diagonal()
+    # Plain numbers: for so few values arrays would take most of their time to begin.
+    power, units, rices = gram.diagonal().tolist(), grain.tolist(), rice.tolist()
     for colour in range(3):
-        mine = numbers[colour]
-        rest = target[:, colour] - gram @ (mine * grain)  # what is left to explain
-        for n in np.flatnonzero(power > 0).tolist():
-            best = mine[n] + rest[n] / power[n] / grain[n]
-            tried = np.array([np.floor(best), np.ceil(best), 0], np.int64)
-            cost = worth * power[n] * (grain[n] * (tried - best)) ** 2
-            chosen = int(tried[np.argmin(cost + rice_bits(tried, int(rice[n])))])
-            if chosen != mine[n]:
-                rest -= gram[:, n] * ((chosen - mine[n]) * grain[n])
-                mine[n] = chosen
+        rest = target[:, colour] - gram @ (numbers[colour] * grain)  # what is left to explain
+        for n, was in enumerate(numbers[colour].tolist()):
+            if power[n] <= 0:
+                continue
+            best = was + float(rest[n]) / power[n] / units[n]
+            scale, k = worth * power[n] * units[n] ** 2, rices[n]
+            costs = [
+                (scale * (value - best) ** 2 + rice_bits(value, k), value)
+                for value in (math.floor(best), math.ceil(best), 0)
+            ]
+            chosen = min(costs)[1]
+            if chosen != was:
+                rest -= gram[:, n] * ((chosen - was) * units[n])
+                numbers[colour, n] = chosen

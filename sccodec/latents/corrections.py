@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,23 +33,32 @@ class Numbers:
     @property
     def rice(self) -> int:
         """The Rice parameter that takes the fewest bits."""
-        return min(range(1 << RICE), key=lambda k: rice_bits(self.values, k).sum())
+        return int(self._bits.argmin())
+
+    @property
+    def bits(self) -> int:
+        """What the values take with that parameter."""
+        return int(self._bits.min())
+
+    @functools.cached_property
+    def _bits(self) -> np.ndarray:
+        """What the values take with each parameter."""
+        return rice_bits(self.values.reshape(-1, 1), np.arange(1 << RICE)).sum(0)
 
 
-def rice_bits(values: np.ndarray, k: int) -> np.ndarray:
-    """Bits that each number takes with the Rice parameter k."""
-    return (_folded(values) >> k) + 1 + k
+def rice_bits(value, k):
+    """Bits that integers take with Rice parameters; both are int or arrays of int64."""
+    return (_folded(value) >> k) + 1 + k
 
 
-def _folded(values: np.ndarray) -> np.ndarray:
+def _folded(value):
     """0, -1, 1, -2, 2, ... -> 0, 1, 2, 3, 4, ..."""
-    return np.where(values < 0, -2 * values - 1, 2 * values)
+    return value << 1 ^ value >> 63
 
 
 def size(mix: Numbers, straight: Numbers) -> int:
     """Bytes that `pack` makes of them."""
-    bits = 2 * (UNITS + RICE)
-    bits += sum(int(rice_bits(group.values, group.rice).sum()) for group in (mix, straight))
+    bits = 2 * (UNITS + RICE) + mix.bits + straight.bits
     return 1 + -(-bits // 8)
 
 

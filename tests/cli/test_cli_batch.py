@@ -126,6 +126,7 @@ def test_the_tree_of_the_inputs_is_kept(folder):
 # -- several threads ----------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("all_cores")
 def test_threads_change_neither_bytes_nor_order(folder):
     one = run("encode", *TINY, *inputs(), "-o", "one/")
     many = run("encode", *TINY, *inputs(), "-o", "many/", "-j", 4)
@@ -143,6 +144,7 @@ def test_threads_change_neither_bytes_nor_order(folder):
     assert [*listing(Path("decoded1")).values()] == [*listing(Path("decoded4")).values()]
 
 
+@pytest.mark.usefixtures("all_cores")
 def test_threads_keep_the_order_of_errors_and_results(folder):
     Path("in/bad.png").write_bytes(b"no picture")
     names = [inputs()[0], "in/bad.png", *inputs()[1:], "in/missing.png"]

@@ -182,6 +182,7 @@ def test_max_bytes_too_few(photo):
     assert not photo.with_suffix(".scc").exists()
 
 
+@pytest.mark.usefixtures("all_cores")
 def test_threads_do_not_change_the_bytes(photo, scc, tmp_path):
     options = [*TINY, photo, "--tile", 64, "--step", 280, "-o"]
     assert run("encode", *options, tmp_path / "a.scc", "-j", 2).code == 0

@@ -104,6 +104,7 @@ def test_corrections_save_more_than_they_take(tiny_model, uncorrected, settings,
     assert stored[1] > stored[0]
 
 
+@pytest.mark.usefixtures("all_cores")
 def test_threads_change_nothing(tiny_model):
     original = from_array(picture(130, 200, seed=3))
     encode = functools.partial(image.encode, original, model=tiny_model)

@@ -118,6 +118,7 @@ def test_channels_may_be_anywhere():
         tensor.encode(values, Settings(channel_axis=3))
 
 
+@pytest.mark.usefixtures("all_cores")
 def test_tiles_and_threads_change_no_value():
     values = features((6, 40, 30))
     whole = decoded(tensor.encode(values))

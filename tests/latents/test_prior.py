@@ -96,6 +96,7 @@ def test_symbols_of_a_round_are_in_c_order(pattern):
         np.testing.assert_array_equal(turn.rows(values[wanted]), rows)
 
 
+@pytest.mark.usefixtures("all_cores")
 @pytest.mark.parametrize("jobs", [2, 3, 9])
 def test_several_threads_find_the_same(tiny_model, jobs):
     for layer, tile, lower in both_layers(tiny_model, 300):
