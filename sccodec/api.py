@@ -99,7 +99,9 @@ def encode(
         jobs,
         effort=effort,
     )
-    return image.encode(_picture(source), settings, find(profile or "photo"))
+    model = find(profile or "photo")
+    model.load_ahead()
+    return image.encode(_picture(source), settings, model)
 
 
 def _encode_tensor(source, **how) -> bytes:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -58,6 +60,20 @@ def _helpers() -> ThreadPoolExecutor:
 
 if hasattr(os, "register_at_fork"):  # threads do not live on in a child
     os.register_at_fork(after_in_child=_helpers.cache_clear)
+
+
+def ahead(work: Callable) -> None:
+    """Begins work() on another thread, for what it leaves behind: a cache that is filled.
+
+    Whoever needs that finds it, waits for it or does the work again, and so meets its errors.
+    """
+
+    def quietly() -> None:
+        with contextlib.suppress(Exception):
+            work()
+
+    # No daemon: native code that comes back when the interpreter is gone ends in an abort.
+    threading.Thread(target=quietly).start()
 
 
 def share(jobs: int, items: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -89,4 +90,7 @@ def main() -> None:
     # for the same products. NumPy's library looks at this when it is loaded, which is later.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     exit_when_told()
-    cli()
+    try:
+        cli()
+    finally:
+        gc.freeze()  # collecting what is about to vanish takes longer than starting Python

@@ -121,15 +121,17 @@ def _encode_pictures(
     as_json,
     **how,
 ):
-    from sccodec.codecs import image
-    from sccodec.media.image import read
     from sccodec.profiles.registry import find
 
     if roi_only and not roi:
         raise BadRequest("--roi-only needs --roi")
+    model = find(profile)
+    model.load_ahead()  # also ahead of what is imported here
+    from sccodec.codecs import image
+    from sccodec.media.image import read
+
     interest = image.Interest(*roi, roi_only) if roi else None
     settings = image.Settings(interest=interest, limits=border.limits(size_limit), **how)
-    model = find(profile)
 
     def work(job: batch.Job) -> batch.Done:
         picture = read(

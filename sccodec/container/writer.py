@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import secrets
 import shutil
 import stat
 import struct
@@ -151,7 +150,7 @@ def whole_file(path: str | os.PathLike, force: bool = False) -> Iterator[BinaryI
     _refuse_existing(path, force)
     target = os.path.realpath(path)  # so that a link stays a link
     # Beside the target, since a rename does not cross file systems.
-    part = os.path.join(os.path.dirname(target), f".sccodec-{secrets.token_hex(6)}.part")
+    part = os.path.join(os.path.dirname(target), f".sccodec-{os.urandom(6).hex()}.part")
     try:
         with open(part, "xb") as out:  # unlike tempfile, obeys the umask
             yield out

@@ -24,7 +24,7 @@ from sccodec.entropy.coder import Models
 from sccodec.entropy.tables import Tables
 from sccodec.errors import WrongModel
 from sccodec.latents.prior import LayerPrior
-from sccodec.threads import at_once
+from sccodec.threads import ahead, at_once
 from sccodec.transform.finish import Finish
 from sccodec.transform.graphs import Graph
 from sccodec.transform.synthesis import Head
@@ -165,6 +165,10 @@ class Model:
             )
             for layer in self.layers
         )
+
+    def load_ahead(self) -> None:
+        """Begins to load what encoding takes first, while the picture is still being read."""
+        ahead(lambda: (self.analysis.session, self.priors, self.models))
 
     def _finish(self, layer: LayerPlan) -> Finish:
         return Finish(Graph(self.folder / layer.finish, 0), layer.bends, layer.reach)

@@ -6,7 +6,6 @@ field (their halo), so that no seam appears and memory stays bounded.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ import numpy as np
 
 from sccodec.errors import CodecError, WrongModel
 from sccodec.spans import Span, spans
-from sccodec.threads import each
+from sccodec.threads import ahead, each
 
 LATENT = 16  # pixels along a side of one latent
 HYPER = 64  # pixels along a side of one hyper-latent; canvases are multiples of it
@@ -69,13 +68,8 @@ class Graph:
             raise WrongModel(f"model graph {self.path.name} cannot be loaded: {error}") from None
 
     def load_ahead(self) -> None:
-        """Begins to load the graph on another thread; `run` says what went wrong, if it did."""
-
-        def load() -> None:
-            with contextlib.suppress(Exception):
-                _ = self.session
-
-        threading.Thread(target=load, daemon=True).start()
+        """Begins to load the graph on another thread."""
+        ahead(lambda: self.session)
 
     def run(
         self, wanted: Sequence[str] | None = None, **inputs: np.ndarray
