@@ -13,7 +13,7 @@ from sccodec.profiles.registry import Model
 from sccodec.spans import Span
 from sccodec.transform.finish import Correction, Piece, See
 from sccodec.transform.graphs import ABSENT, LATENT, step_plane
-from sccodec.transform.synthesis import synthesise
+from sccodec.transform.synthesis import Kept, synthesise
 
 
 def canvas(picture: Picture, rows: Span, columns: Span) -> np.ndarray:
@@ -34,10 +34,14 @@ def canvas(picture: Picture, rows: Span, columns: Span) -> np.ndarray:
 
 
 class Latents:
-    """Latents and step planes of a rectangle of the latent grid, filled tile by tile."""
+    """Latents and step planes of a rectangle of the latent grid, filled tile by tile.
 
-    def __init__(self, model: Model, window: Box):
+    With `keep`, what the networks make of them is remembered for other corrections.
+    """
+
+    def __init__(self, model: Model, window: Box, keep: bool = False):
         self.model, self.window = model, window
+        self.kept: Kept | None = {} if keep else None
         shape = (window.height, window.width)
         self.first = np.cumsum([0, *(plan.latents for plan in model.layers)])
         self.values = np.zeros((int(self.first[-1]), *shape), np.float32)
@@ -57,6 +61,8 @@ class Latents:
         correction: Correction | None = None,
     ) -> None:
         """One (layer, tile), as far as it lies in the window."""
+        if self.kept:
+            self.kept.clear()
         part = box.grown(0, self.window)
         rows = slice(part.top - self.window.top, part.bottom - self.window.top)
         columns = slice(part.left - self.window.left, part.right - self.window.left)
@@ -140,6 +146,7 @@ class Latents:
             jobs,
             pieces=self.pieces,
             see=see,
+            kept=self.kept,
         )
 
 

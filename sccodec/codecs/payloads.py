@@ -101,7 +101,7 @@ class TileCoder:
         def work(tile: int) -> list[np.ndarray]:
             return [coded.latent for _, (_, coded) in self.choices(tile, step, inner)]
 
-        latents = Latents(self.model, self.grid.canvas)
+        latents = Latents(self.model, self.grid.canvas, keep=True)
         for tile, found in enumerate(each(work, range(len(self.grid)), jobs)):
             for n, latent in enumerate(found):
                 latents.put(n, self.grid.latents(tile), latent, self.step(n, tile, step))

@@ -12,6 +12,9 @@ from sccodec.threads import each
 from sccodec.transform.finish import Finish, Piece, Rectangle, See
 from sccodec.transform.graphs import ABSENT, LATENT, WINDOW, Graph, Window, log2_of_plane
 
+MOST_KEPT = 8  # windows: 100 MiB
+Kept = dict[tuple["Head", Window], np.ndarray]  # pixels before the finish
+
 
 class Head:
     """The synthesis of one layer: a graph from latents to pixels, and perhaps a finish."""
@@ -32,13 +35,19 @@ class Head:
         window: Window,
         pieces: Sequence[Piece] = (),
         see: See | None = None,
+        kept: Kept | None = None,
     ) -> np.ndarray:
         """Pixels (3, H, W) of a window from the latents and step planes of its outer part.
 
-        pieces: what the finish takes, in the coordinates that the window is given in.
+        pieces: what the finish takes, in the coordinates that the window is given in. kept: what
+        the graph gave for these latents; it is filled.
         """
         y, x = window
-        pixels = self.graph.run(latents=latents[None], steps=planes[None])["pixels"][0]
+        pixels = None if kept is None else kept.get((self, window))
+        if pixels is None:
+            pixels = self.graph.run(latents=latents[None], steps=planes[None])["pixels"][0]
+            if kept is not None and len(kept) < MOST_KEPT:
+                kept[self, window] = pixels
         (begin_x, end_x), (begin_y, end_y) = x.inside, y.inside
         inner = begin_x, begin_y, end_x, end_y
         if self.finish is None:
@@ -69,6 +78,7 @@ def synthesise(
     *,
     pieces: Sequence[Sequence[Piece]] | None = None,
     see: See | None = None,
+    kept: Kept | None = None,
 ) -> None:
     """Pixels of the latent rectangle `box` (left, top, right, bottom), window by window.
 
@@ -78,7 +88,7 @@ def synthesise(
     there, a halo around it. put(top, left, pixels (3, H, W) float32 in -128..127) is called once
     for each window, on `jobs` threads; top and left in pixels from the origin of `latents`.
     pieces[n] cuts up the box for the finish of layer n, which tells `see` of what it does; see
-    `Finish`.
+    `Finish`. kept: for the next call with the same latents, which then takes the finish alone.
     """
     _, height, width = latents.shape
     left, top, right, bottom = box
@@ -104,6 +114,7 @@ def synthesise(
                 (y, x),
                 pieces[n] if pieces else (),
                 see,
+                kept,
             )
             if pixels is None:
                 pixels = found

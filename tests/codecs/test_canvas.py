@@ -7,7 +7,8 @@ from sccodec.codecs.canvas import Latents, canvas
 from sccodec.codecs.tiles import Box
 from sccodec.media.image import from_array
 from sccodec.spans import Span
-from sccodec.transform.graphs import ABSENT
+from sccodec.transform.finish import Correction
+from sccodec.transform.graphs import ABSENT, Graph
 
 
 def test_a_tile_fills_its_part_of_the_window_and_of_its_layers_planes(tiny_model):
@@ -28,6 +29,37 @@ def test_a_tile_that_sticks_out_of_the_window_is_cut(tiny_model):
     latents.put(0, Box(0, 0, 4, 4), tile, step=256)
     np.testing.assert_array_equal(latents.values[:8, :, :2], tile[:, 1:, 2:])
     assert (latents.planes[0, :, :2] == -0.5).all()
+
+
+def test_networks_run_once_for_latents_that_are_kept_and_again_for_others(tiny_model, monkeypatch):
+    random, box = np.random.default_rng(0), Box(0, 0, 4, 4)
+    tiles = random.normal(0, 4, (2, 24, 4, 4)).astype(np.float32)
+    like, pixels = from_array(picture(1, 1)), Box(0, 0, 64, 64)
+    bends = tiny_model.layers[1].bends
+    correction = Correction(np.ones((3, bends), np.float32), np.zeros((3, 3, 8), np.float32))
+    runs, run = [], Graph.run
+
+    def counted(graph, *args, **inputs):
+        runs.append(graph.path.name)
+        return run(graph, *args, **inputs)
+
+    monkeypatch.setattr(Graph, "run", counted)
+
+    def shown(keep: bool) -> tuple[list[np.ndarray], int]:
+        latents, found = Latents(tiny_model, box, keep), []
+        runs.clear()
+        for tile in tiles:
+            latents.put(0, box, tile[:8], step=256)
+            latents.put(1, box, tile[8:], step=256)
+            found.append(latents.pixels(1, pixels, like))
+            latents.correct(1, box, correction)
+            found.append(latents.pixels(1, pixels, like))
+        return found, runs.count(tiny_model.heads[1].graph.path.name)
+
+    (plain, often), (kept, once) = shown(False), shown(True)
+    np.testing.assert_array_equal(plain, kept)
+    assert (plain[0] != plain[1]).any() and (plain[0] != plain[2]).any()
+    assert (often, once) == (4, 2)
 
 
 def test_gray_is_the_mean_of_the_three_colours_and_sixteen_bits_are_257_times_eight(tiny_model):
