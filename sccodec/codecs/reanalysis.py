@@ -25,7 +25,7 @@ from sccodec.media.picture import Picture
 from sccodec.profiles.registry import Model
 from sccodec.transform.graphs import LATENT, analyse
 
-EFFORTS = 3, 5  # from which latents are moved, and moved once more
+PASSES = {1: 0, 3: 1, 5: 2, 6: 6}  # how often latents are moved, from an effort on
 
 
 def analysed(model: Model, picture: Picture, whole: Box, jobs: int) -> dict[str, np.ndarray]:
@@ -36,7 +36,7 @@ def analysed(model: Model, picture: Picture, whole: Box, jobs: int) -> dict[str,
 
 def passes(effort: int) -> int:
     """How often latents are moved at an effort."""
-    return sum(effort >= least for least in EFFORTS)
+    return PASSES[max(least for least in PASSES if least <= effort)]
 
 
 def moved(coder: TileCoder, step: int, picture: Picture, jobs: int) -> TileCoder:

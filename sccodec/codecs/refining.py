@@ -22,10 +22,11 @@ from sccodec.spans import Span
 from sccodec.threads import Progress
 from sccodec.transform.graphs import HYPER, LATENT
 
-ITERATIONS = {6: 30, 7: 100, 8: 300, 9: 1000}
+ITERATIONS = {7: 100, 8: 300, 9: 1000}
 WINDOW = 512 // LATENT  # latents along a side of what is refined at once: it bounds the memory
 AROUND = 64 // LATENT  # latents around it that its pixels are computed with
 COUNTED = 32 // LATENT  # latents around it whose pixels count
+NEAR = 0.45  # steps between a latent and its symbol, where refinement begins
 
 
 def check(effort: int) -> None:
@@ -141,10 +142,19 @@ def _window(coder: TileCoder, around: Latents, tile: int, box: Box, step: int, p
     ] = 1
     layers, ratio = range(len(coder.model.layers)), HYPER // LATENT
     names = [layer.name for layer in coder.model.layers]
+    steps = [coder.step(n, tile, step) for n in layers]
+
+    def chosen(n: int) -> np.ndarray:
+        """The latents of a layer, near enough to their symbols for these to be the nearest."""
+        unit = step_size(steps[n])
+        symbols = np.rint(around.layer(n)[_cut(box)] / unit)
+        latents = coder.latents[f"{names[n]}.y"][_cut(box)] / unit
+        return np.float32(unit) * np.clip(latents, symbols - NEAR, symbols + NEAR)
+
     return Window(
-        y=[coder.latents[f"{name}.y"][_cut(box)] for name in names],
+        y=[chosen(n) for n in layers],
         z=[coder.latents[f"{name}.z"][_cut(box, ratio)] for name in names],
-        steps=[coder.step(n, tile, step) for n in layers],
+        steps=steps,
         around=[around.layer(n)[_cut(outer)].copy() for n in layers],
         planes=around.planes[_cut(outer)].copy(),
         top=box.top - outer.top,
