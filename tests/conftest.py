@@ -1,11 +1,10 @@
-"""The tiny model for every test, also in child processes, and pictures to code.
-
-Each of pytest-xdist's workers keeps to a core of its own: where workers' threads take turns on all
-cores, the tests take twice as long. `all_cores` is for tests of threads.
-"""
+"""The tiny model for every test, also in child processes, and pictures to code."""
 
 from __future__ import annotations
 
+from own_core import CORES
+
+# isort: split
 import os
 from pathlib import Path
 
@@ -20,11 +19,6 @@ settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("busy")
 
 MODELS = Path(__file__).parent / "models"
-CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")  # gw0, gw1 ...
-
-if CORES and WORKER:
-    os.sched_setaffinity(0, {CORES[int(WORKER.removeprefix("gw")) % len(CORES)]})
 
 
 @pytest.fixture
