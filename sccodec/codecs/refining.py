@@ -26,7 +26,7 @@ ITERATIONS = {7: 100, 8: 300, 9: 1000}
 WINDOW = 512 // LATENT  # latents along a side of what is refined at once: it bounds the memory
 AROUND = 64 // LATENT  # latents around it that its pixels are computed with
 COUNTED = 32 // LATENT  # latents around it whose pixels count
-NEAR = 0.45  # steps between a latent and its symbol, where refinement begins
+ASIDE = 0.45  # steps from its symbol that a latent begins at most
 
 
 def check(effort: int) -> None:
@@ -149,7 +149,7 @@ def _window(coder: TileCoder, around: Latents, tile: int, box: Box, step: int, p
         unit = step_size(steps[n])
         symbols = np.rint(around.layer(n)[_cut(box)] / unit)
         latents = coder.latents[f"{names[n]}.y"][_cut(box)] / unit
-        return np.float32(unit) * np.clip(latents, symbols - NEAR, symbols + NEAR)
+        return np.float32(unit) * np.clip(latents, symbols - ASIDE, symbols + ASIDE)
 
     return Window(
         y=[chosen(n) for n in layers],
