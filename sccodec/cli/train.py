@@ -23,9 +23,12 @@ from sccodec.extras import need
 @click.option("--max-minutes", type=float, metavar="M", help="Stop after so long.")
 @click.option("--max-steps", type=int, metavar="N", help="In place of the recipe's steps.")
 @click.option("--batch", type=int, metavar="N", help="Crops a step, in place of the recipe's.")
+@click.option(
+    "--compile", "compiled", is_flag=True, help="On a GPU: begin later, steps a sixth faster."
+)
 @click.option("--device", default="auto", show_default=True, metavar="cpu|cuda|auto")
 @border.border
-def command(recipe, data, output, cache, init, max_minutes, max_steps, batch, device):
+def command(recipe, data, output, cache, init, max_minutes, max_steps, batch, compiled, device):
     """Train a model from a recipe.
 
     RECIPE is a name that ships with sccodec, or a .toml file. Needs the [train] extra.
@@ -46,5 +49,5 @@ def command(recipe, data, output, cache, init, max_minutes, max_steps, batch, de
         plan = replace(plan, batch=batch)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    run = Run(plan, data, output, cache or Path(output) / "cache", device, init)
+    run = Run(plan, data, output, cache or Path(output) / "cache", device, init, compiled)
     run.train(max_minutes, say=lambda line: click.echo(line, err=True))

@@ -17,6 +17,7 @@ import torch
 
 from sccodec.errors import BadRequest
 from sccodec.train import data
+from sccodec.train.cuda import RENEW, Recorded, compile_parts, precisely
 from sccodec.train.loss import Terms, rate_distortion
 from sccodec.train.model import Coded, PictureModel, load, save, start, warm_start
 from sccodec.train.networks import COARSER, Shape
@@ -24,6 +25,7 @@ from sccodec.train.objectives import descend
 from sccodec.train.soap import Soap
 from sccodec.train.widen import widen
 
+AVERAGE = 0.999  # what the average of the weights keeps of itself at each step
 RECIPES = Path(__file__).parent / "recipes"
 OPTIMISERS = {
     "adam": functools.partial(torch.optim.Adam, betas=(0.9, 0.99), fused=True),
@@ -97,7 +99,9 @@ def _check_shape(found: Shape, wanted: Shape, path) -> None:
 class Run:
     """One training run in a folder: `last.pt` to resume, `best.pt` to export, `log.jsonl`."""
 
-    def __init__(self, recipe: Recipe, data_dir, out, cache, device: str, init=None):
+    def __init__(
+        self, recipe: Recipe, data_dir, out, cache, device: str, init=None, compiled: bool = False
+    ):
         self.recipe, self.device = recipe, device
         self.out = Path(out)
         self.out.mkdir(parents=True, exist_ok=True)
@@ -118,9 +122,19 @@ class Run:
         if device != "cpu":
             self.model.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.model).eval()
+        # On a GPU a step is recorded once; the min-norm solver looks at numbers on its way.
+        self.records = device != "cpu" and recipe.optimiser == "soap" and not recipe.objectives
+        self.recorded = None
+        if device != "cpu":
+            torch.backends.cudnn.benchmark = True
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+            if compiled:
+                compile_parts(self.model)
         if recipe.only_entropy:
             self.model.requires_grad_(False).entropy.requires_grad_(True)
-        self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        pairs = zip(self.average.parameters(), self.model.parameters(), strict=True)
+        trained = [(old, new) for old, new in pairs if new.requires_grad]
+        self.averaged, self.trained = map(list, zip(*trained, strict=True))
         self.optimiser = self._optimiser()
         if last.exists():
             self.step, self.best = state["step"], state["best"]
@@ -159,6 +173,14 @@ class Run:
         groups.append({"params": slow, "peak": self.recipe.linear_rate})
         return OPTIMISERS[self.recipe.optimiser](groups, lr=self.recipe.rate)
 
+    def _set_rate(self, group, rate: float) -> None:
+        if not self.records:
+            group["lr"] = rate
+        elif isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = torch.tensor(float(rate), device=self.device)
+
     def train(self, max_minutes: float | None = None, say=print) -> None:
         """Trains to the recipe's steps or for `max_minutes`, whichever ends first.
 
@@ -180,7 +202,7 @@ class Run:
             warm = min(1.0, (self.step - first + 1) / recipe.warm_up)
             for group in self.optimiser.param_groups:
                 fall = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
-                group["lr"] = group["peak"] * warm * fall
+                self._set_rate(group, group["peak"] * warm * fall)
             terms = self._update(next(batches), draw)
             self.step += 1
             now = time.monotonic()
@@ -193,20 +215,36 @@ class Run:
         self.checkpoint(say)
 
     def _update(self, x, draw):
+        inputs = self._inputs(x, draw)
+        if not self.records:
+            return self._step(*inputs)
+        if self.recorded is None:
+            self._step(*inputs)  # begins the optimiser's state
+            self.recorded = Recorded(self._step, inputs)
+        terms = self.recorded(*inputs)
+        if self.step % RENEW == 0:
+            self.optimiser.renew()
+        return terms
+
+    def _inputs(self, x, draw):
+        """What a step works on: pictures, both layers' log2 steps, who lacks the enhancement."""
         recipe, count = self.recipe, len(x)
-        x = x - 128
         low, high = recipe.log2_step
         # Stratified over the batch: every step of the optimiser sees the whole range of rates.
         spread = (np.arange(count) + draw.random(count)) / count
-        log2_step = torch.tensor(low + (high - low) * spread, dtype=torch.float32)
-        log2_step = log2_step.to(x.device)[:, None, None, None]
-        jitter = torch.tensor(draw.normal(0, recipe.base_jitter, count), dtype=torch.float32)
-        base_log2 = log2_step + COARSER / 32 + jitter.to(x.device)[:, None, None, None]
-        absent = torch.tensor(draw.random(count) < recipe.absent, device=x.device)
+        log2_step = low + (high - low) * spread
+        base_log2 = log2_step + COARSER / 32 + draw.normal(0, recipe.base_jitter, count)
+        absent = torch.tensor(draw.random(count) < recipe.absent)
+        logs = (torch.tensor(v).float()[:, None, None, None] for v in (base_log2, log2_step))
+        # Not blocking: a GPU is many steps behind.
+        return x - 128, *(v.to(x.device, non_blocking=True) for v in (*logs, absent))
+
+    def _step(self, x, base_log2, log2_step, absent) -> Terms:
+        recipe = self.recipe
         self.optimiser.zero_grad(set_to_none=True)
         if recipe.objectives:
             # Neighbours in the batch have similar steps: each part of it is an objective.
-            parts = np.array_split(np.arange(count), recipe.objectives)
+            parts = np.array_split(np.arange(len(x)), recipe.objectives)
             all_terms = [
                 self._terms(x[part], base_log2[part], log2_step[part], absent[part])
                 for part in parts
@@ -217,12 +255,13 @@ class Run:
             terms = self._terms(x, base_log2, log2_step, absent)
             (terms.loss * self._balance(log2_step.flatten())).mean().backward()
         norm = torch.nn.utils.clip_grad_norm_(self.trained, recipe.clip)
-        if torch.isfinite(norm):
+        if self.records:
+            self.optimiser.update()
+        elif torch.isfinite(norm):
             self.optimiser.step()
         with torch.no_grad():
-            decay = min(0.999, self.step / (self.step + 20))
-            for old, new in zip(self.average.parameters(), self.model.parameters(), strict=True):
-                old.lerp_(new, 1 - decay)
+            decay = AVERAGE if self.records else min(AVERAGE, self.step / (self.step + 20))
+            torch._foreach_lerp_(self.averaged, self.trained, 1 - decay)
         return terms
 
     def _balance(self, log2_step):
@@ -252,6 +291,7 @@ class Run:
         )
 
     @torch.no_grad()
+    @precisely()
     def validate(self) -> dict:
         """Rates and PSNR of the averaged weights on held-out crops, with real rounding."""
         rows, losses = [], []

@@ -188,7 +188,8 @@ def warm_start(model: PictureModel, path) -> tuple[int, int]:
         elif old is not None and wider and name.startswith(TRANSFORMS):
             new[: len(old)] = 0  # those of before do not see what is new
             if name == TOLD_BY_BOTH:
-                at16, now16 = before["wide16"], model.shape.wide16
+                at16 = before.get("analysis_wide16") or before["wide16"]
+                now16 = model.shape.widths_of_analysis()[1]
                 new[:, now16 : now16 + old.shape[1] - at16] = old[:, at16:]
                 old = old[:, :at16]
             new[tuple(map(slice, old.shape))] = old
@@ -200,14 +201,17 @@ def warm_start(model: PictureModel, path) -> tuple[int, int]:
 
 def _lacks_width(before: dict, now: Shape) -> bool:
     """Whether a checkpoint's networks are these but for fewer channels of bricks, and bricks."""
-    widths = ("wide8", "wide16")
-    may_differ = {*widths, "analysis8", "analysis16", "synthesis8", "synthesis16"}
-    same = all(
-        (tuple(value) if isinstance(value, list) else value) == getattr(now, name, None)
-        for name, value in before.items()
-        if name not in may_differ
-    )
-    return same and all(0 < before.get(name, 0) <= getattr(now, name) for name in widths)
+    try:
+        was = Shape(**{k: tuple(v) if isinstance(v, list) else v for k, v in before.items()})
+    except TypeError:
+        return False
+    if not 0 < was.wide8 <= now.wide8 or not 0 < was.wide16 <= now.wide16:
+        return False
+    pairs = zip(was.widths_of_analysis(), now.widths_of_analysis(), strict=True)
+    may_differ = ("wide8", "wide16", "analysis_wide8", "analysis_wide16")
+    may_differ += ("analysis8", "analysis16", "synthesis8", "synthesis16")
+    same = {name: getattr(now, name) for name in may_differ}
+    return dataclasses.replace(was, **same) == now and all(old <= new for old, new in pairs)
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict]:

@@ -39,6 +39,8 @@ class Shape:
     hyper: tuple[int, int] = (16, 32)  # hyper-latents of base, enhancement
     wide8: int = 96  # channels at 1/8
     wide16: int = 160  # channels at 1/16
+    analysis_wide8: int = 0  # the same of the analysis, which no decoder waits for; 0: the same
+    analysis_wide16: int = 0
     analysis8: int = 3  # bricks of the analysis at 1/8
     analysis16: int = 2
     synthesis8: int = 4
@@ -47,6 +49,10 @@ class Shape:
     base_bricks: int = 3
     prior_wide: tuple[int, int] = (64, 128)
     context_steps: int = 2
+
+    def widths_of_analysis(self) -> tuple[int, int]:
+        """Channels of the analysis at 1/8 and at 1/16."""
+        return self.analysis_wide8 or self.wide8, self.analysis_wide16 or self.wide16
 
 
 def act(x: torch.Tensor) -> torch.Tensor:
@@ -77,9 +83,32 @@ def pointwise(n_in: int, n_out: int, scale: float = 1.0) -> Pointwise:
     return layer
 
 
+class Depthwise(nn.Conv2d):
+    """A depthwise 3x3 convolution; compiled for a GPU, nine products in one pass over x."""
+
+    def __init__(self, n: int):
+        super().__init__(n, n, 3, padding=1, groups=n)
+
+    def forward(self, x):
+        if x.is_cuda and torch.compiler.is_compiling():
+            return self.as_products(x)
+        return super().forward(x)
+
+    def as_products(self, x):
+        """The same; a library's gradient takes longer than that of what a compiler fuses."""
+        height, width = x.shape[2:]
+        padded, taps = F.pad(x, (1, 1, 1, 1)), self.weight.to(x.dtype)
+        total = self.bias.to(x.dtype)[:, None, None]
+        for i in range(3):
+            for j in range(3):
+                near = padded[:, :, i : i + height, j : j + width]
+                total = total + taps[:, :, i, j, None] * near
+        return total
+
+
 def depthwise(n: int) -> nn.Conv2d:
     """A depthwise 3x3 convolution that starts near the identity."""
-    layer = nn.Conv2d(n, n, 3, padding=1, groups=n)
+    layer = Depthwise(n)
     nn.init.normal_(layer.weight, std=0.1)
     with torch.no_grad():
         layer.weight[:, :, 1, 1] += 1
@@ -106,7 +135,7 @@ class Brick(nn.Module):
 
 
 class Bricks(nn.Sequential):
-    """Bricks in a row; in bfloat16 on a GPU, and while training on a CPU that multiplies it.
+    """Bricks in a row; while training in bfloat16 on a GPU, and on a CPU that multiplies it.
 
     What they add to the linear path is small, so its rounding is too. The linear path and the
     prior stay in float32: theirs would cost decibels at fine steps.
@@ -117,7 +146,7 @@ class Bricks(nn.Sequential):
 
     def forward(self, x):
         on_cpu = x.device.type == "cpu"
-        if on_cpu and not (self.training and CPU_HAS_BFLOAT16):
+        if not self.training or (on_cpu and not CPU_HAS_BFLOAT16):
             return super().forward(x)
         with torch.autocast(x.device.type, torch.bfloat16):
             x = super().forward(x.contiguous(memory_format=torch.channels_last)).float()
@@ -141,11 +170,24 @@ class Lap(nn.Module):
         self.odd = nn.Parameter((cosines(2).T @ cosines(4)).flip(0, 1))
         parts = [torch.cat([same, same.flip(0)], 1), torch.cat([same.flip(0), -same], 1)]
         self.register_buffer("parts", torch.cat(parts) / math.sqrt(2), persistent=False)
+        self.register_buffer("last", torch.eye(BLOCK // 2), persistent=False)
 
     def matrix(self, undo: bool = False) -> torch.Tensor:
         """(16, 16), applied to the pixels across one edge."""
-        odd = torch.linalg.inv(self.odd) if undo else self.odd
-        return self.parts @ torch.block_diag(torch.eye(len(odd)).to(odd), odd) @ self.parts
+        odd = self.inverse() if undo else self.odd
+        even = torch.eye(len(odd), device=odd.device)
+        return self.parts @ torch.block_diag(even, odd) @ self.parts
+
+    def inverse(self) -> torch.Tensor:
+        """That of `odd`. A CUDA graph cannot hold a solver, so there it goes on from the last one:
+        Newton's step squares what that is off by, and has the inverse's gradient."""
+        if self.odd.is_cuda and torch.cuda.is_current_stream_capturing():
+            last = self.last.clone()
+            inverse = 2 * last - last @ self.odd @ last
+        else:
+            inverse = torch.linalg.inv(self.odd)
+        self.last.copy_(inverse.detach())
+        return inverse
 
     def forward(self, x, undo: bool = False):
         matrix = self.matrix(undo)
@@ -264,12 +306,13 @@ class Analysis(nn.Module):
         self.base_bricks = Bricks(s.base_wide, s.base_bricks)
         self.base_out = pointwise(s.base_wide, s.base, 0)
         self.linear = nn.Conv2d(HIGH, s.enhancement, 1, bias=False)
-        self.enter = Down(LOW, s.wide8)
-        self.bricks8 = Bricks(s.wide8, s.analysis8)
-        self.down = Down(s.wide8, s.wide16)
-        self.bricks16 = Bricks(s.wide16, s.analysis16)
+        wide8, wide16 = s.widths_of_analysis()
+        self.enter = Down(LOW, wide8)
+        self.bricks8 = Bricks(wide8, s.analysis8)
+        self.down = Down(wide8, wide16)
+        self.bricks16 = Bricks(wide16, s.analysis16)
         # Sees the bricks at 1/8 too: 16x16 pixels are more than `wide16` channels can tell.
-        self.leave = pointwise(s.wide16 + 4 * s.wide8, s.enhancement, 0)
+        self.leave = pointwise(wide16 + 4 * wide8, s.enhancement, 0)
         self.base_hyper = HyperAnalysis(s.base, s.base_wide, s.hyper[0])
         self.hyper = HyperAnalysis(s.enhancement, s.wide8, s.hyper[1])
         # Filled in by `start`: brings wavelet bands to unit size for the bricks.

@@ -45,7 +45,7 @@ def context_pattern(steps: int) -> torch.Tensor:
 
 def step_of(pattern: torch.Tensor, channels: int, height: int, width: int) -> torch.Tensor:
     """(channels, height, width) int: the step in which each latent is coded."""
-    group = torch.arange(channels) % len(pattern)
+    group = torch.arange(channels, device=pattern.device) % len(pattern)
     tiled = pattern[group].repeat(1, (height + 1) // 2, (width + 1) // 2)
     return tiled[:, :height, :width]
 
@@ -112,7 +112,7 @@ class Prior(nn.Module):
         Returns mean, log2_scale, q (straight-through), all (N, M, h, w).
         """
         features = self.features(z_hat, lower)
-        turn = step_of(self.pattern, y.shape[1], *y.shape[2:]).to(y.device)
+        turn = step_of(self.pattern, y.shape[1], *y.shape[2:])
         unit = torch.exp2(-self.shift)[:, None, None]
         y_hat = torch.zeros_like(y)
         mean, log2_scale = torch.zeros_like(y), torch.zeros_like(y)

@@ -29,20 +29,37 @@ class Soap(torch.optim.Optimizer):
 
     def __init__(self, groups, lr: float = 1e-3, betas: tuple[float, float] = (0.95, 0.95)):
         super().__init__(groups, {"lr": lr, "betas": betas})
+        self.taken = 0
 
     @torch.no_grad()
     def step(self, closure=None):
+        self.taken += 1
+        self.update(look=self.taken % LOOK == 0)
+        if self.taken % RENEW == 0:
+            self.renew()
+
+    @torch.no_grad()
+    def update(self, look: bool = True) -> None:
+        """A step without what follows every so many: may be held in a CUDA graph, once there is a
+        state, if the groups' rates are tensors."""
         for group in self.param_groups:
             for weights in _stacks(group["params"]):
                 if any(weight.grad is not None for weight in weights):
-                    self._update(weights, group["lr"], *group["betas"])
+                    self._update(weights, group["lr"], *group["betas"], look)
 
-    def _update(self, weights: list, rate: float, beta: float, beta2: float) -> None:
+    @torch.no_grad()
+    def renew(self) -> None:
+        """Turns the eigenbases after the preconditioners, in place."""
+        for state in self.state.values():
+            if state["bases"] != [None, None]:
+                _renew(state)
+
+    def _update(self, weights: list, rate, beta: float, beta2: float, look: bool) -> None:
         grads = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
-        gradient = torch.stack([_matrix(grad) for grad in grads])
+        gradient = torch.stack([_matrix(grad) for grad in grads]).nan_to_num_(0, 0, 0)
         state, sizes = self.state[weights[0]], gradient.shape[1:]
         if not state:
-            state["count"] = 0
+            state["count"] = torch.zeros((), device=gradient.device)
             state["mean"], state["square"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
             state["moments"] = [
                 _moment(gradient, side) if min(sizes) > 1 and size <= LONGEST else None
@@ -57,26 +74,47 @@ class Soap(torch.optim.Optimizer):
         square.lerp_(turned * turned, 1 - beta2)
         size = (square / (1 - beta2**count)).sqrt_().add_(TINY)
         change = _turn((mean / (1 - beta**count)).div_(size), state["bases"], back=True)
-        for weight, one in zip(weights, change, strict=True):
-            weight.add_(one.reshape(weight.shape), alpha=-rate)
-        if count % LOOK == 0:
+        pairs = zip(change.mul_(-rate), weights, strict=True)
+        torch._foreach_add_(weights, [one.reshape(weight.shape) for one, weight in pairs])
+        if look:
             for side, moment in enumerate(state["moments"]):
                 if moment is not None:
                     moment.lerp_(_moment(gradient, side), 1 - beta2**LOOK)
-        if count % RENEW == 0:
-            self._renew(state)
 
-    def _renew(self, state: dict) -> None:
-        """One step of power iteration, eigenvectors in the order of their eigenvalues."""
-        mean = _turn(state["mean"], state["bases"], back=True)
-        for side, (moment, basis) in enumerate(zip(state["moments"], state["bases"], strict=True)):
-            if moment is not None:
-                grown = moment @ basis
-                order = (grown * basis).sum(1, keepdim=True).argsort(descending=True)
-                along = order if side else order.mT
-                state["square"] = state["square"].take_along_dim(along, 1 + side)
-                state["bases"][side] = torch.linalg.qr(grown.take_along_dim(order, 2))[0]
-        state["mean"] = _turn(mean, state["bases"])
+
+def _renew(state: dict) -> None:
+    """One step of power iteration, eigenvectors in the order of their eigenvalues."""
+    mean = _turn(state["mean"], state["bases"], back=True)
+    for side, (moment, basis) in enumerate(zip(state["moments"], state["bases"], strict=True)):
+        if moment is not None:
+            grown = moment @ basis
+            order = (grown * basis).sum(1, keepdim=True).argsort(descending=True)
+            along = order if side else order.mT
+            state["square"].copy_(state["square"].take_along_dim(along, 1 + side))
+            basis.copy_(_orthonormal(grown.take_along_dim(order, 2)))
+    state["mean"].copy_(_turn(mean, state["bases"]))
+
+
+def _orthonormal(columns: torch.Tensor) -> torch.Tensor:
+    """The Q of a QR factorisation, at which GPUs are slow."""
+    return by_cholesky(columns) if columns.is_cuda else torch.linalg.qr(columns)[0]
+
+
+def by_cholesky(columns: torch.Tensor) -> torch.Tensor:
+    """The Q of a QR factorisation of matrices (N, n, n), up to signs, from the triangular factors
+    of the columns' products.
+
+    These have the square of the columns' condition, so columns get one length first, and it is
+    done twice, in float64.
+    """
+    found = columns.double()
+    for _ in range(2):
+        found = found / found.norm(dim=1, keepdim=True).clamp(min=1e-30)
+        products = found.mT @ found
+        products.diagonal(dim1=1, dim2=2).add_(1e-12)
+        lower = torch.linalg.cholesky_ex(products)[0]
+        found = torch.linalg.solve_triangular(lower.mT, found, upper=True, left=False)
+    return found.to(columns.dtype)
 
 
 def _stacks(weights: list) -> list[list]:

@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the [train] extra")
 
-from sccodec.train.soap import LONGEST, Soap
+from sccodec.train.soap import LONGEST, Soap, by_cholesky
 
 
 def mixed(seed: int = 0):
@@ -68,3 +68,14 @@ def test_a_saved_state_goes_on_the_same_way():
     again = Soap([weight])
     again.load_state_dict(state["optimiser"])
     assert descend(again, loss, 15) == pytest.approx(expected, rel=1e-5)
+
+
+def test_columns_are_made_orthonormal_in_their_order_without_a_qr_factorisation():
+    torch.manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(3, 20, 20))[0]
+    # As eigenvectors grow: by lengths that differ by orders of magnitude, and nearly orthogonal.
+    columns = basis * torch.logspace(0, -9, 20) + 1e-10 * torch.randn(3, 20, 20)
+    found, expected = by_cholesky(columns), torch.linalg.qr(columns)[0]
+    signs = (found * expected).sum(1, keepdim=True).sign()
+    torch.testing.assert_close(found.mT @ found, torch.eye(20).expand(3, 20, 20))
+    torch.testing.assert_close(found * signs, expected, rtol=0, atol=1e-3)

@@ -24,7 +24,7 @@ from sccodec.latents.quantize import Analysed
 from sccodec.train import data, export, loop
 from sccodec.train.loss import rate_distortion
 from sccodec.train.model import Coded, PictureModel, load, save_weights, start
-from sccodec.train.networks import Finish, Lap, Shape
+from sccodec.train.networks import Depthwise, Finish, Lap, Shape
 from sccodec.train.prior import Quantiser
 
 TINY = Shape(
@@ -190,7 +190,14 @@ def test_channels_are_added_without_changing_what_a_model_does(folder, tmp_path)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("more", [{"wide16": 12}, {"wide8": 10, "wide16": 12, "synthesis16": 2}])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"wide16": 12},
+        {"wide8": 10, "wide16": 12, "synthesis16": 2},
+        {"wide16": 10, "analysis_wide8": 10, "analysis_wide16": 12},
+    ],
+)
 def test_channels_at_both_resolutions_are_added(folder, tmp_path, more):
     torch.manual_seed(0)
     narrow = PictureModel(TINY)
@@ -232,6 +239,24 @@ def test_latents_are_added_as_what_pictures_lack(folder, tmp_path, capsys):
 
     assert error(wide, 0.1) < 0.8 * error(narrow, 0.1)
     assert error(wide, 30.0) < 1.02 * error(narrow, 30.0)
+
+
+def test_a_compiler_may_have_a_depthwise_convolution_as_products():
+    torch.manual_seed(0)
+    layer, x = Depthwise(5), torch.randn(2, 5, 6, 7)
+    torch.testing.assert_close(layer.as_products(x), layer(x))
+
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@needs_cuda
+def test_a_recorded_step_learns(folder, tmp_path):
+    recipe = replace(loop.read_recipe(folder / "tiny.toml"), optimiser="soap")
+    run = loop.Run(recipe, folder, tmp_path / "run", tmp_path, "cuda")
+    before = run.validate()["loss"]
+    run.train(say=lambda line: None)
+    assert run.records and run.validate()["loss"] < before
 
 
 def test_a_run_goes_on_with_its_own_network_only(folder, tmp_path):
