@@ -35,7 +35,7 @@ REACH = 512  # symbols further out use the escape
 LAPPED = 1  # latents further that a lapped transform sees
 BEYOND = -1.25, 1.0  # octaves of steps past those trained: rate and error go on smoothly there
 BELIEF = 1000  # symbols that a trained table counts as
-OUTWARD = 0.12  # by how much offsets are less, in steps; best on held-out crops
+OUTWARD = 0.06  # by how much offsets are less, in steps; best on held-out crops
 WORST_COST = 0.005  # share of the bits that rounding to the grid may cost
 
 
