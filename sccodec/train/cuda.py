@@ -44,7 +44,8 @@ class Recorded:
 def compile_parts(model: nn.Module) -> None:
     """Compiles the parts that repeat, so that what surrounds their products is fused.
 
-    Takes a minute or two, and a sixth off the time of a step."""
+    Takes a minute or two, and a sixth off the time of a step.
+    """
     torch._dynamo.config.recompile_limit = KINDS
     for part in model.modules():
         if isinstance(part, Bricks):

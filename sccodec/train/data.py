@@ -132,7 +132,7 @@ class Batches:
         top = draw.integers(picks[:, 1] - size + 1)
         left = draw.integers(picks[:, 2] - size + 1)
         if self.on_gpu:
-            # Not blocking: the device is rows of steps behind, and need not be waited for.
+            # Not blocking: the device is steps behind, and need not be waited for.
             start = torch.from_numpy(picks[:, 0] + 3 * (top * picks[:, 2] + left))
             start = start.to(self.device, non_blocking=True)
             stride = torch.from_numpy(3 * picks[:, 2]).to(self.device, non_blocking=True)

@@ -174,6 +174,7 @@ class Run:
         return OPTIMISERS[self.recipe.optimiser](groups, lr=self.recipe.rate)
 
     def _set_rate(self, group, rate: float) -> None:
+        """Where a recorded step reads it, if steps are recorded."""
         if not self.records:
             group["lr"] = rate
         elif isinstance(group["lr"], torch.Tensor):
@@ -224,6 +225,7 @@ class Run:
         terms = self.recorded(*inputs)
         if self.step % RENEW == 0:
             self.optimiser.renew()
+            torch.cuda.synchronize()  # no further ahead, or clocks would mean little
         return terms
 
     def _inputs(self, x, draw):
@@ -236,7 +238,7 @@ class Run:
         base_log2 = log2_step + COARSER / 32 + draw.normal(0, recipe.base_jitter, count)
         absent = torch.tensor(draw.random(count) < recipe.absent)
         logs = (torch.tensor(v).float()[:, None, None, None] for v in (base_log2, log2_step))
-        # Not blocking: a GPU is many steps behind.
+        # Not blocking: a GPU is steps behind, and need not be waited for.
         return x - 128, *(v.to(x.device, non_blocking=True) for v in (*logs, absent))
 
     def _step(self, x, base_log2, log2_step, absent) -> Terms:

@@ -39,7 +39,7 @@ class Shape:
     hyper: tuple[int, int] = (16, 32)  # hyper-latents of base, enhancement
     wide8: int = 96  # channels at 1/8
     wide16: int = 160  # channels at 1/16
-    analysis_wide8: int = 0  # the same of the analysis, which no decoder waits for; 0: the same
+    analysis_wide8: int = 0  # of the analysis, which no decoder waits for; 0: as many as above
     analysis_wide16: int = 0
     analysis8: int = 3  # bricks of the analysis at 1/8
     analysis16: int = 2
@@ -179,8 +179,11 @@ class Lap(nn.Module):
         return self.parts @ torch.block_diag(even, odd) @ self.parts
 
     def inverse(self) -> torch.Tensor:
-        """That of `odd`. A CUDA graph cannot hold a solver, so there it goes on from the last one:
-        Newton's step squares what that is off by, and has the inverse's gradient."""
+        """That of `odd`.
+
+        A CUDA graph cannot hold a solver, so there it goes on from the last one: Newton's step
+        squares what that is off by, and has the inverse's gradient.
+        """
         if self.odd.is_cuda and torch.cuda.is_current_stream_capturing():
             last = self.last.clone()
             inverse = 2 * last - last @ self.odd @ last
