@@ -74,7 +74,7 @@ def read_recipe(name: str | Path) -> Recipe:
         known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
         raise BadRequest(f"no recipe {name}", hint=f"known recipes: {known}; or give a .toml file")
     table = tomllib.loads(path.read_text())
-    network = Shape(**{k: _tuple(v) for k, v in table.pop("network", {}).items()})
+    network = Shape.read(table.pop("network", {}))
     known = {f.name for f in fields(Recipe)}
     unknown = sorted(set(table) - known)
     if unknown:
@@ -121,15 +121,14 @@ class Run:
         self.model.to(device)
         if device != "cpu":
             self.model.to(memory_format=torch.channels_last)
+            torch.backends.cudnn.benchmark = True
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         self.average = copy.deepcopy(self.model).eval()
         # On a GPU a step is recorded once; the min-norm solver looks at numbers on its way.
         self.records = device != "cpu" and recipe.optimiser == "soap" and not recipe.objectives
         self.recorded = None
-        if device != "cpu":
-            torch.backends.cudnn.benchmark = True
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-            if compiled:
-                compile_parts(self.model)
+        if compiled and device != "cpu":
+            compile_parts(self.model)
         if recipe.only_entropy:
             self.model.requires_grad_(False).entropy.requires_grad_(True)
         pairs = zip(self.average.parameters(), self.model.parameters(), strict=True)
@@ -175,12 +174,10 @@ class Run:
 
     def _set_rate(self, group, rate: float) -> None:
         """Where a recorded step reads it, if steps are recorded."""
-        if not self.records:
-            group["lr"] = rate
-        elif isinstance(group["lr"], torch.Tensor):
+        if self.recorded is not None:
             group["lr"].fill_(rate)
         else:
-            group["lr"] = torch.tensor(float(rate), device=self.device)
+            group["lr"] = torch.tensor(rate, device=self.device) if self.records else rate
 
     def train(self, max_minutes: float | None = None, say=print) -> None:
         """Trains to the recipe's steps or for `max_minutes`, whichever ends first.

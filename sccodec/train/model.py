@@ -149,8 +149,7 @@ def load(path) -> tuple[PictureModel, dict]:
     """
     weights, state = _read(Path(path))
     try:
-        shape = {k: tuple(v) if isinstance(v, list) else v for k, v in state["shape"].items()}
-        model = PictureModel(Shape(**shape), **state.get("quantiser", {}))
+        model = PictureModel(Shape.read(state["shape"]), **state.get("quantiser", {}))
         for name, value in model.state_dict().items():
             weights[name] = weights[name].to(value.dtype)
         model.load_state_dict(weights)
@@ -176,20 +175,18 @@ def warm_start(model: PictureModel, path) -> tuple[int, int]:
     for name, part in model.named_modules():
         if isinstance(part, Brick) and f"{name}.leave.weight" not in weights:
             part.silence()
-    before = state.get("shape", {})
-    wider = _lacks_width(before, model.shape)
-    if wider and "synthesis.see.conv.weight" not in weights:
+    narrow = _narrower(state.get("shape"), model.shape)
+    if narrow and "synthesis.see.conv.weight" not in weights:
         for part in (model.synthesis.see.conv.weight, model.synthesis.see.conv.bias):
-            part[: before["wide8"]] = 0
+            part[: narrow.wide8] = 0
     for name, new in own.items():
         old = weights.get(name)
         if old is not None and old.shape == new.shape:
             new.copy_(old)
-        elif old is not None and wider and name.startswith(TRANSFORMS):
+        elif old is not None and narrow and name.startswith(TRANSFORMS):
             new[: len(old)] = 0  # those of before do not see what is new
             if name == TOLD_BY_BOTH:
-                at16 = before.get("analysis_wide16") or before["wide16"]
-                now16 = model.shape.widths_of_analysis()[1]
+                at16, now16 = (s.widths_of_analysis()[1] for s in (narrow, model.shape))
                 new[:, now16 : now16 + old.shape[1] - at16] = old[:, at16:]
                 old = old[:, :at16]
             new[tuple(map(slice, old.shape))] = old
@@ -199,19 +196,19 @@ def warm_start(model: PictureModel, path) -> tuple[int, int]:
     return taken, len(own)
 
 
-def _lacks_width(before: dict, now: Shape) -> bool:
-    """Whether a checkpoint's networks are these but for fewer channels of bricks, and bricks."""
+def _narrower(table: dict | None, now: Shape) -> Shape | None:
+    """A checkpoint's shape if only channels of bricks, and bricks, are fewer than in these."""
+    if table is None:
+        return None
     try:
-        was = Shape(**{k: tuple(v) if isinstance(v, list) else v for k, v in before.items()})
+        before = Shape.read(table)
     except TypeError:
-        return False
-    if not 0 < was.wide8 <= now.wide8 or not 0 < was.wide16 <= now.wide16:
-        return False
-    pairs = zip(was.widths_of_analysis(), now.widths_of_analysis(), strict=True)
+        return None
     may_differ = ("wide8", "wide16", "analysis_wide8", "analysis_wide16")
     may_differ += ("analysis8", "analysis16", "synthesis8", "synthesis16")
-    same = {name: getattr(now, name) for name in may_differ}
-    return dataclasses.replace(was, **same) == now and all(old <= new for old, new in pairs)
+    same = dataclasses.replace(before, **{name: getattr(now, name) for name in may_differ}) == now
+    widths = ((s.wide8, s.wide16, *s.widths_of_analysis()) for s in (before, now))
+    return before if same and all(a <= b for a, b in zip(*widths, strict=True)) else None
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict]:

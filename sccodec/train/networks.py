@@ -50,6 +50,11 @@ class Shape:
     prior_wide: tuple[int, int] = (64, 128)
     context_steps: int = 2
 
+    @classmethod
+    def read(cls, table: dict) -> Shape:
+        """From a recipe or checkpoint, where tuples are lists; TypeError if it has other keys."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})
+
     def widths_of_analysis(self) -> tuple[int, int]:
         """Channels of the analysis at 1/8 and at 1/16."""
         return self.analysis_wide8 or self.wide8, self.analysis_wide16 or self.wide16

@@ -51,8 +51,7 @@ class Soap(torch.optim.Optimizer):
     def renew(self) -> None:
         """Turns the eigenbases after the preconditioners, in place."""
         for state in self.state.values():
-            if state["bases"] != [None, None]:
-                _renew(state)
+            _renew(state)
 
     def _update(self, weights: list, rate, beta: float, beta2: float, look: bool) -> None:
         grads = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]

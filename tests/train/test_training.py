@@ -247,10 +247,7 @@ def test_a_compiler_may_have_a_depthwise_convolution_as_products():
     torch.testing.assert_close(layer.as_products(x), layer(x))
 
 
-needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
-
-@needs_cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_recorded_step_learns(folder, tmp_path):
     recipe = replace(loop.read_recipe(folder / "tiny.toml"), optimiser="soap")
     run = loop.Run(recipe, folder, tmp_path / "run", tmp_path, "cuda")
