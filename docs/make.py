@@ -37,8 +37,7 @@ ROOMS = {
     "entropy": "fixed tables coder ans",
     "container": "layout record rules writer reader extract describe",
     "profiles": "registry",
-    "codecs": "image tiles canvas reanalysis finishing refining",
-    "refine": "search prior graphs",
+    "codecs": "image tiles canvas reanalysis descent finishing",
     "api.py": "",
     "evaluate": "adapters pictures quality curves journal machine rate match layers speed once "
     "comparison plots page report speed_report "

@@ -65,8 +65,7 @@ def encode(
     At most one of quality (0..100, default 50), rate (bits per pixel of the whole file),
     max_bytes (never exceeded) and step (index 0..511; 32 more double the step).
     tile: pixels a side, a multiple of 64. roi: x, y, w, h in pixels, or an `Interest`.
-    effort: 1 (fastest) to 9, default 5; decoding never gets slower. From 7 on latents are refined
-    by gradients, for minutes a megapixel; that takes PyTorch, of the [train] extra. jobs: threads.
+    effort: 1 (fastest) to 9, default 5; decoding never gets slower. jobs: threads.
     metadata: "all", "none" or a list such as "icc,exif".
     Raises BadRequest, NotOurFile, Damaged, LimitExceeded, WrongModel.
     """

@@ -39,7 +39,6 @@ ROOMS = {
     "transform": Room(2, "numpy", "onnxruntime"),
     "latents": Room(3, "numpy"),
     "profiles": Room(4, "numpy"),
-    "refine": Room(5, "numpy torch onnx"),
     "codecs": Room(6, "numpy"),
     "api": Room(7, "", "numpy PIL", light=True),
     "evaluate": Room(8, "numpy PIL", "scipy imagecodecs av ssimulacra2 torch pycocotools"),

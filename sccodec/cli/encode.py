@@ -44,7 +44,7 @@ def _roi(_context, _option, value: str | None):
     "--effort",
     type=int,
     metavar="1..9",
-    help="1 is the fastest; 7 to 9 need PyTorch and minutes; default 5.",
+    help="1 is the fastest, from 7 on it takes minutes; default 5.",
 )
 @click.option("--tile", type=int, metavar="N", help="Tile side in pixels, a multiple of 64.")
 @click.option(

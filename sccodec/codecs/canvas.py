@@ -12,8 +12,8 @@ from sccodec.media.image import Picture
 from sccodec.profiles.registry import Model
 from sccodec.spans import Span
 from sccodec.transform.finish import Correction, Piece, See
-from sccodec.transform.graphs import ABSENT, LATENT, step_plane
-from sccodec.transform.synthesis import Kept, synthesise
+from sccodec.transform.graphs import ABSENT, LATENT, Window, step_plane
+from sccodec.transform.synthesis import Kept, slopes, synthesise
 
 
 def canvas(picture: Picture, rows: Span, columns: Span) -> np.ndarray:
@@ -105,6 +105,45 @@ class Latents:
 
         self.each_window(layer, box, picture, compare, jobs)
         return math.fsum(errors)  # exact, so in any order
+
+    def slopes(
+        self, picture: Picture, worths: np.ndarray, jobs: int = 1, wanted: bool = True
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """What errors of the layers' pictures are worth, and its gradient by the latents if wanted.
+
+        For latents of the whole canvas. worths (layers, h, w): what a squared error is worth at
+        each latent, in 8-bit units that are the mean of a pixel's colours. Returns costs (layers,
+        h, w) float64 and the gradient (C, h, w) float32.
+        """
+        costs = np.zeros(worths.shape)
+
+        def cost(layer: int, window: Window, pixels: np.ndarray) -> np.ndarray:
+            rows, columns = (Span(0, 0, span.begin * LATENT, span.end * LATENT) for span in window)
+            here = np.s_[layer, window[0].begin : window[0].end, window[1].begin : window[1].end]
+            worth = worths[here]
+            # Brighter than white is white.
+            lacks = np.clip(pixels, -128, 127) - canvas(picture, rows, columns)
+            if picture.channels == 1:
+                lacks[:] = lacks.mean(0)
+            lacks[:, max(picture.height - rows.outer_begin, 0) :] = 0
+            lacks[:, :, max(picture.width - columns.outer_begin, 0) :] = 0
+            blocks = lacks.reshape(3, len(worth), LATENT, -1, LATENT)
+            costs[here] = worth * np.square(blocks).sum((0, 2, 4), dtype=np.float64) / 3
+            blocks *= np.float32(2 / 3) * worth[:, None, :, None].astype(np.float32)
+            return lacks
+
+        gradient = slopes(
+            self.model.heads,
+            self.first,
+            self.values,
+            self.planes,
+            cost,
+            jobs,
+            pieces=self.pieces,
+            kept=self.kept,
+            wanted=wanted,
+        )
+        return costs, gradient
 
     def each_window(
         self,

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from sccodec.codecs import refining
 from sccodec.codecs.canvas import Latents
+from sccodec.codecs.descent import descended, descends
 from sccodec.codecs.finishing import CORRECTED, correct
 from sccodec.codecs.payloads import Coded, TileCoder, Unusable, decode_tiles, layer_chain
-from sccodec.codecs.reanalysis import analysed, moved, passes
+from sccodec.codecs.reanalysis import MOVED, analysed, moved
 from sccodec.codecs.tiles import Box, Grid, choose_tile, region, up_to
 from sccodec.container import layer_selection, layout, metadata, writer
 from sccodec.container.reader import Reader
@@ -27,7 +27,7 @@ from sccodec.transform.graphs import HYPER, LATENT
 
 DEFAULT_QUALITY = 50.0
 DEFAULT_EFFORT = 5
-GROWTH = 0.03  # share of the bytes that moved latents take in addition, about
+GROWTH = 0.03  # share of the bytes that latents moved once take in addition, about
 ONE_BIT = 288  # step index of about one bit per pixel, where a search begins
 TRIES = 5  # steps that are coded to meet a size
 
@@ -84,8 +84,7 @@ def encode(
     model: Model | None = None,
     progress: Progress | None = None,
 ) -> bytes:
-    """A picture -> the bytes of an .scc file; `progress` is told of coded tiles, and of
-    iterations where latents are refined.
+    """A picture -> the bytes of an .scc file; `progress` is told of tiles that are quantised.
 
     Raises BadRequest for settings that cannot be met, and CodecError if this machine could not
     read back what it is about to write.
@@ -93,7 +92,6 @@ def encode(
     model = model or find(DEFAULT)
     limits = settings.limits or environment_limits()
     effort = settings.effort or DEFAULT_EFFORT
-    refining.check(effort)
     grid = Grid(
         picture.width,
         picture.height,
@@ -128,7 +126,8 @@ def choices(picture: Picture, step: int, model: Model):
     grid = Grid(picture.width, picture.height, size)
     latents = analysed(model, picture, grid.canvas, 1)
     coder = TileCoder(model, grid, latents, [0], set(), DEFAULT_EFFORT)
-    return moved(coder, step, picture, 1).choices(0, step)
+    move = descended if descends(coder) else moved
+    return move(coder, step, picture, 1).choices(0, step)
 
 
 def _interest(interest: Interest | None, grid: Grid) -> tuple[list[int], set[int]]:
@@ -216,13 +215,14 @@ def _meet(
 ) -> tuple[int, Coded]:
     """The step that meets the settings, and everything coded with it.
 
-    What corrections and latents that were moved or refined take is known only once they are there,
-    so a wanted size may take a second or third try.
+    What corrections and latents that were moved take is known only once they are there, so a wanted
+    size may take a second or third try.
     """
     if settings.rate is None and settings.max_bytes is None:
         step = _choose_step(coder, overhead, settings, picture)
         return step, _code(coder, step, picture, settings.jobs, progress)
-    surplus = round(GROWTH * _wanted(settings, picture)) if passes(coder.effort) else 0
+    moves = coder.effort >= MOVED and not descends(coder)
+    surplus = round(GROWTH * _wanted(settings, picture)) if moves else 0
     step = _choose_step(coder, overhead + surplus, settings, picture)
     coded = _code(coder, step, picture, settings.jobs, progress)
     tried = {step: coded}
@@ -272,10 +272,11 @@ def _payload_bytes(coded: Coded) -> int:
 
 def _code(coder: TileCoder, step: int, picture: Picture, jobs: int, progress) -> Coded:
     # Moved for one step they do not suit another: what it has quantised to 0 tends to stay so.
-    coder = moved(coder, step, picture, jobs)
+    if descends(coder):
+        coder, progress = descended(coder, step, picture, jobs, progress), None
+    else:
+        coder = moved(coder, step, picture, jobs)
     coded = coder.code(step, jobs, progress)
-    if coder.effort in refining.ITERATIONS:
-        return refining.refine(coder, coded, step, picture, jobs, progress)
     return correct(coder, coded, step, picture, jobs) if coder.effort >= CORRECTED else coded
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,12 +45,16 @@ class TileCoder:
         self.model, self.grid, self.effort = model, grid, effort
         self.latents, self.offsets, self.skipped = latents, offsets, skipped
         self.range = tuple(model.about["steps"])
-        self.chosen = effort > 1  # symbols of the least cost; else the nearest
+        # What errors cost, by layer, where symbols are chosen for the least cost; None: the
+        # nearest are.
+        self.worths = [layer.worth if effort > 1 else None for layer in model.layers]
         self._counted: dict[int, float] = {}
 
-    def of(self, latents) -> TileCoder:
-        """A coder of other latents of the same picture."""
-        return TileCoder(self.model, self.grid, latents, self.offsets, self.skipped, self.effort)
+    def of(self, latents, worths: Sequence[tuple[float, ...] | None] | None = None) -> TileCoder:
+        """A coder of other latents of the same picture, perhaps with other costs of errors."""
+        found = TileCoder(self.model, self.grid, latents, self.offsets, self.skipped, self.effort)
+        found.worths = self.worths if worths is None else list(worths)
+        return found
 
     def analysed(self, layer: int, tile: int) -> Analysed:
         name, box = self.model.layers[layer].name, self.grid.latents(tile)
@@ -61,10 +65,6 @@ class TileCoder:
                 :, box.top // ratio : box.bottom // ratio, box.left // ratio : box.right // ratio
             ],
         )
-
-    def worth(self, layer: int) -> tuple[float, ...] | None:
-        """What errors cost where symbols are chosen for the least cost; None: the nearest are."""
-        return self.model.layers[layer].worth if self.chosen else None
 
     def layers(self, tile: int) -> range:
         """Layers that this tile has: outside a region of interest perhaps only the first."""
@@ -116,7 +116,7 @@ class TileCoder:
                 self.analysed(layer, tile),
                 self.step(layer, tile, step),
                 _below(self.model, layer, seen),
-                self.worth(layer),
+                self.worths[layer],
                 jobs,
             )
             seen[layer] = found[1].seen

@@ -6,8 +6,8 @@ back by that difference,
 
     y' = y + (ŷ - analysis(x')),
 
-and quantised anew, leaves less error for nearly the same bits. It is a step of a fixed-point
-iteration for latents whose decoded picture is analysed as the original is, up to rounding.
+and quantised anew, leaves less error for nearly the same bits. It is the first step of an iteration
+for latents whose decoded picture is analysed as the original is, up to rounding.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sccodec.media.picture import Picture
 from sccodec.profiles.registry import Model
 from sccodec.transform.graphs import LATENT, analyse
 
-PASSES = {1: 0, 3: 1, 5: 2, 6: 6}  # how often latents are moved, from an effort on
+MOVED = 3  # effort from which latents are moved
 
 
 def analysed(model: Model, picture: Picture, whole: Box, jobs: int) -> dict[str, np.ndarray]:
@@ -34,28 +34,22 @@ def analysed(model: Model, picture: Picture, whole: Box, jobs: int) -> dict[str,
     return analyse(model.analysis, cut, whole.height * LATENT, whole.width * LATENT, jobs)
 
 
-def passes(effort: int) -> int:
-    """How often latents are moved at an effort."""
-    return PASSES[max(least for least in PASSES if least <= effort)]
-
-
 def moved(coder: TileCoder, step: int, picture: Picture, jobs: int) -> TileCoder:
-    """A coder of latents that lead nearer to `picture` at this step index."""
-    layers, first = coder.model.layers, coder.latents
+    """A coder of latents that lead nearer to `picture` at this step index, from effort 3 on."""
+    if coder.effort < MOVED:
+        return coder
+    layers = coder.model.layers
     # In 16 bits: rounded to 8, the decoded picture would differ by more than its latents' move.
     like = Picture(np.empty((1, 1, picture.channels), np.uint16))
     whole = Box(0, 0, picture.width, picture.height)
-    for _ in range(passes(coder.effort)):
-        quantised = coder.quantised(step, jobs)
-        if coder.effort >= CORRECTED:  # they do part of the same work
-            for (tile, n), front in corrections(coder, quantised, picture, jobs).items():
-                quantised.correct(n, coder.grid.latents(tile), unpack(front, layers[n].bends)[0])
-        decoded = Picture(quantised.pixels(len(layers) - 1, whole, like, jobs))
-        latents = analysed(coder.model, decoded, coder.grid.canvas, jobs)
-        for n, layer in enumerate(layers):
-            y, z = f"{layer.name}.y", f"{layer.name}.z"
-            np.subtract(quantised.layer(n), latents[y], out=latents[y])
-            latents[y] += first[y]
-            latents[z] = first[z]
-        coder = coder.of(latents)
-    return coder
+    quantised = coder.quantised(step, jobs)
+    if coder.effort >= CORRECTED:  # they do part of the same work
+        for (tile, n), front in corrections(coder, quantised, picture, jobs).items():
+            quantised.correct(n, coder.grid.latents(tile), unpack(front, layers[n].bends)[0])
+    decoded = Picture(quantised.pixels(len(layers) - 1, whole, like, jobs))
+    found = analysed(coder.model, decoded, coder.grid.canvas, jobs)
+    latents = dict(coder.latents)
+    for n, layer in enumerate(layers):
+        y = f"{layer.name}.y"
+        latents[y] = latents[y] + (quantised.layer(n) - found[y])
+    return coder.of(latents)

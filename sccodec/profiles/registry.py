@@ -53,6 +53,12 @@ class LayerPlan:
     finish: str | None = None  # graph that the head's pixels go through
     bends: int = 0  # its clipped filters that a tile may correct
     reach: int = 1  # pixels that it sees on each side
+    # For the encoder alone: graphs of the gradients of head and finish by what they are given,
+    # and what a squared error of one step of a latent is worth in bits, about. Without, latents
+    # are not moved along gradients.
+    gradient: str | None = None
+    finish_gradient: str | None = None
+    unit: float = 0.0
 
 
 class Model:
@@ -162,6 +168,7 @@ class Model:
             Head(
                 Graph(self.folder / layer.head, layer.halo),
                 self._finish(layer) if layer.finish else None,
+                self._gradient(layer.gradient),
             )
             for layer in self.layers
         )
@@ -171,7 +178,11 @@ class Model:
         ahead(lambda: (self.analysis.session, self.priors, self.models))
 
     def _finish(self, layer: LayerPlan) -> Finish:
-        return Finish(Graph(self.folder / layer.finish, 0), layer.bends, layer.reach)
+        graph = Graph(self.folder / layer.finish, 0)
+        return Finish(graph, layer.bends, layer.reach, self._gradient(layer.finish_gradient))
+
+    def _gradient(self, name: str | None) -> Graph | None:
+        return Graph(self.folder / name, 0) if name else None
 
 
 def folders() -> list[Path]:

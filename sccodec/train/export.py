@@ -24,6 +24,7 @@ from sccodec.latents.quantize import Analysed
 from sccodec.latents.worth import LAMBDA
 from sccodec.media.picture import Picture
 from sccodec.profiles.registry import DIGEST, FORMAT, Model
+from sccodec.threads import cores, each
 from sccodec.train import onnx_graphs
 from sccodec.train.data import Crops
 from sccodec.train.model import PictureModel, save_weights
@@ -35,7 +36,9 @@ REACH = 512  # symbols further out use the escape
 LAPPED = 1  # latents further that a lapped transform sees
 BEYOND = -1.25, 1.0  # octaves of steps past those trained: rate and error go on smoothly there
 BELIEF = 1000  # symbols that a trained table counts as
-OUTWARD = 0.06  # by how much offsets are less, in steps; best on held-out crops
+# Bits that a squared error of one step of a latent is worth by the loss, which is lambda * step^2 *
+# (pixels' error over latents'): what it costs if the synthesis keeps lengths and angles.
+UNIT = LAMBDA / (3 * GAIN**2)
 WORST_COST = 0.005  # share of the bits that rounding to the grid may cost
 
 
@@ -85,12 +88,11 @@ def table_arrays(quantiser: Quantiser) -> dict[str, np.ndarray]:
 def worth(rounds: int) -> list[float]:
     """What a squared error of one step is worth in bits, for each round of a layer's latents.
 
-    By the loss it is lambda * step^2 * (pixels' error over latents') = 0.18 / (3 * GAIN^2).
-    Six times that, since later symbols are predicted from earlier ones and the finish sharpens what
+    Six times UNIT, since later symbols are predicted from earlier ones and the finish sharpens what
     there is: best on held-out crops, where more for some rounds or channels than for others
     gained nothing.
     """
-    return rounds * [round(6.0 * LAMBDA / (3 * GAIN**2), 2)]
+    return rounds * [round(6.0 * UNIT, 2)]
 
 
 def to_counts(mass: np.ndarray) -> np.ndarray:
@@ -102,11 +104,7 @@ def to_counts(mass: np.ndarray) -> np.ndarray:
 
 
 def step_arrays(quantiser: Quantiser) -> dict[str, np.ndarray]:
-    """Paper 1's networks as tables: hyper-latent step index and offsets for every step index.
-
-    Offsets are less than the trained ones, even negative, since the encoder does not choose the
-    nearest symbols, as training does, but the cheapest: what it leaves is farther out.
-    """
+    """Paper 1's networks as tables: hyper-latent step index and offsets for every step index."""
     with torch.no_grad():
         index = torch.arange(STEPS).float()
         hyper = 256 + 32 * quantiser.hyper_log2_step((index - 256) / 32)
@@ -117,7 +115,6 @@ def step_arrays(quantiser: Quantiser) -> dict[str, np.ndarray]:
         offsets = quantiser.offset(
             ratio[:, None].expand(-1, len(nodes)), step[None].expand(number, -1)
         )
-        offsets = torch.where(offsets > 0, offsets - OUTWARD, offsets)
     return {
         "hyper_steps": hyper.round().clamp(0, STEPS - 1).numpy().astype(np.int16),
         "offsets": np.floor(offsets.numpy() * 2**OFFSET_BITS + 0.5).astype(np.int16),
@@ -141,6 +138,9 @@ def export(
         onnx_graphs.base_graph(model.base_synthesis, model.lap, folder / "base.onnx")
         onnx_graphs.full_graph(model.synthesis, model.lap, folder / "enhancement.onnx")
         onnx_graphs.finish_graph(model.finish, folder / "finish.onnx")
+        onnx_graphs.base_gradient(model.base_synthesis, model.lap, folder / "base.onnx")
+        onnx_graphs.full_gradient(model.synthesis, model.lap, folder / "enhancement.onnx")
+        onnx_graphs.finish_gradient(model.finish, folder / "finish.onnx")
     arrays = table_arrays(entropy.quantiser)
     for layer, prior in (("base", entropy.base), ("enhancement", entropy.enhancement)):
         both = {**prior_arrays(prior), **step_arrays(entropy.quantiser)}
@@ -168,6 +168,8 @@ def export(
                 "halo": LAPPED + shape.base_bricks,
                 "worth": worth(shape.context_steps),
                 "coarser": COARSER,
+                "gradient": "base.gradient.onnx",
+                "unit": round(UNIT, 2),
             },
             {
                 "name": "enhancement",
@@ -181,6 +183,9 @@ def export(
                 "finish": "finish.onnx",
                 "bends": BENDS,
                 "reach": sum(DILATIONS),
+                "gradient": "enhancement.gradient.onnx",
+                "finish_gradient": "finish.gradient.onnx",
+                "unit": round(UNIT, 2),
             },
         ],
         # Bricks at 1/8 and 1/16, and two latents more for the brick of the hyper-analysis.
@@ -241,12 +246,19 @@ def recount(exported: Model, crops: Crops, count: int) -> Model:
     met = np.zeros(len(tables.counts))
     low, high = exported.about["steps"]
     random = np.random.default_rng(1)
-    for n in np.linspace(0, len(crops) - 1, min(count, len(crops))).astype(int):
+    some = np.linspace(0, len(crops) - 1, min(count, len(crops))).astype(int)
+    steps = random.integers(low, high + 1, len(some))
+
+    def meet(n: int, step: int) -> np.ndarray:
         pixels = crops.centred(n)[0].numpy().transpose(1, 2, 0) + 128
-        picture, step = Picture(pixels.astype(np.uint8)), int(random.integers(low, high + 1))
-        for _, (chooser, _) in choices(picture, step, exported):
+        found = np.zeros(len(met), np.int64)
+        for _, (chooser, _) in choices(Picture(pixels.astype(np.uint8)), step, exported):
             for symbols, table in chooser.rounds:
-                met += np.bincount(tables.places(symbols, table), minlength=len(met))
+                found += np.bincount(tables.places(symbols, table), minlength=len(found))
+        return found
+
+    for found in each(lambda pair: meet(*pair), zip(some, steps.tolist(), strict=True), cores()):
+        met += found
     counts = [
         recounted(part, tables.table(t))
         for t, part in enumerate(np.split(met, tables.starts[1:-1]))

@@ -26,12 +26,21 @@ from sccodec.train.networks import (
     Finish,
     HyperAnalysis,
     Lap,
+    Pass,
     Synthesis,
 )
 from sccodec.train.wavelet import COLOURS
 
 OPSET = 17
 END = 2**31 - 1  # of an axis, however long
+FINISH_INPUTS = {
+    "plain": [1, COLOURS, "H", "W"],
+    "step": [1],
+    "mix": [COLOURS, BENDS, 1, 1],
+    "straight": [COLOURS, COLOURS, 3, 3],
+}
+STEEP = 2.0**60  # makes a sign of any number; comparisons take ONNX Runtime ten times as long
+SHARED = 1024  # bytes of a weight from which on a graph looks it up in another
 UNCLIPPED = 2.0**-16  # brings pixels, in steps, far below 1
 
 
@@ -60,17 +69,19 @@ class Builder:
 
     def conv(self, x: str, weight, bias=None, *, groups: int = 1, stride: int = 1) -> str:
         kernel = weight.shape[2]
-        pad = kernel // 2 if groups > 1 else 0
         inputs = [x, self.weight(weight)]
         if bias is not None:
             inputs.append(self.weight(bias))
+        return self._conv(inputs, kernel, groups, stride)
+
+    def _conv(self, inputs: list[str], kernel: int, groups: int = 1, stride: int = 1) -> str:
         return self.node(
             "Conv",
             *inputs,
             group=groups,
             kernel_shape=[kernel] * 2,
             strides=[stride] * 2,
-            pads=[pad] * 4,
+            pads=[kernel // 2 if groups > 1 else 0] * 4,
         )
 
     def layer(self, x: str, conv: torch.nn.Conv2d) -> str:
@@ -85,16 +96,59 @@ class Builder:
     def shuffle(self, x: str, factor: int) -> str:
         return self.node("DepthToSpace", x, blocksize=factor, mode="CRD")
 
-    def brick(self, x: str, brick: Brick) -> str:
+    def brick(self, x: str, brick: Brick, bends: list[tuple[str, str]] | None = None) -> str:
+        """`bends` is told what the two activations give."""
         u = self.act(self.layer(x, brick.enter))
         x = self.add(x, self.layer(self.layer(u, brick.spread), brick.leave))
-        u = self.act(self.layer(x, brick.widen))
-        return self.add(x, self.layer(u, brick.narrow))
+        v = self.act(self.layer(x, brick.widen))
+        if bends is not None:
+            bends.append((u, v))
+        return self.add(x, self.layer(v, brick.narrow))
 
-    def bricks(self, x: str, stack) -> str:
+    def bricks(self, x: str, stack, bends: list[tuple[str, str]] | None = None) -> str:
         for brick in stack:
-            x = self.brick(x, brick)
+            x = self.brick(x, brick, bends)
         return x
+
+    # Adjoints: from the gradient by what a layer gives, that by what it was given.
+
+    def turned(self, weight: torch.Tensor) -> str:
+        """The weight of a 1x1 convolution, for its adjoint. Turned when the graph is loaded."""
+        return self.node("Transpose", self.weight(weight), perm=[1, 0, 2, 3])
+
+    def pointwise_back(self, slope: str, weight: torch.Tensor) -> str:
+        return self._conv([slope, self.turned(weight)], 1)
+
+    def shuffled_back(self, slope: str, weight: torch.Tensor, factor: int) -> str:
+        """Of a 1x1 convolution whose result is shuffled: one convolution with a stride."""
+        n_out, n_in = weight.shape[:2]
+        sizes = self.whole(n_in, n_out // factor**2, factor, factor)
+        turned = self.node("Reshape", self.turned(weight), sizes)
+        return self._conv([slope, turned], factor, stride=factor)
+
+    def strided_back(self, slope: str, weight: torch.Tensor) -> str:
+        """Of a convolution whose stride is its size: a 1x1 convolution that is shuffled."""
+        n_out, factor = weight.shape[0], weight.shape[2]
+        flat = self.node("Reshape", self.weight(weight), self.whole(n_out, -1, 1, 1))
+        turned = self.node("Transpose", flat, perm=[1, 0, 2, 3])
+        return self.shuffle(self._conv([slope, turned], 1), factor)
+
+    def act_back(self, slope: str, bent: str) -> str:
+        """`bent`: what the activation gave, which has the sign of what it was given."""
+        steep = self.node("Mul", bent, self.exact(np.float32(STEEP)))
+        limits = self.exact(np.float32(SLOPE)), self.exact(np.float32(1))
+        return self.node("Mul", slope, self.node("Clip", steep, *limits))
+
+    def bricks_back(self, slope: str, stack, bends: list[tuple[str, str]]) -> str:
+        for brick, (u, v) in zip(reversed(stack), reversed(bends), strict=True):
+            back = self.act_back(self.pointwise_back(slope, brick.narrow.weight), v)
+            slope = self.add(slope, self.pointwise_back(back, brick.widen.weight))
+            back = self.pointwise_back(slope, brick.leave.weight)
+            spread = brick.spread
+            back = self.conv(back, spread.weight.flip((2, 3)), groups=spread.groups)
+            back = self.act_back(back, u)
+            slope = self.add(slope, self.pointwise_back(back, brick.enter.weight))
+        return slope
 
     def exact(self, value: np.ndarray) -> str:
         """A constant as it is."""
@@ -132,8 +186,17 @@ class Builder:
         inner = self.node("Reshape", inner, self.node("Concat", *back, axis=0))
         return self.node("Concat", first, inner, last, axis=axis)
 
-    def save(self, path: Path, inputs: dict[str, list], outputs: dict[str, str]) -> None:
-        """`inputs`: name -> shape; `outputs`: public name -> value."""
+    def save(
+        self,
+        path: Path,
+        inputs: dict[str, list],
+        outputs: dict[str, str],
+        shared: Path | None = None,
+    ) -> None:
+        """`inputs`: name -> shape; `outputs`: public name -> value.
+
+        What is in the graph `shared`, in the same folder, is not stored again but looked up there.
+        """
         public = {value: name for name, value in outputs.items()}
         for node in self.nodes:  # a node Identity in place of this would copy the values
             for names in (node.input, node.output):
@@ -142,12 +205,13 @@ class Builder:
         def info(name, shape):
             return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
+        nodes, used = self._needed(set(outputs))
         graph = helper.make_graph(
-            self.nodes,
+            nodes,
             self.name,
             [info(name, shape) for name, shape in inputs.items()],
             [info(name, [None] * 4) for name in outputs],
-            self.weights,
+            [weight for weight in self.weights if weight.name in used],
         )
         model = helper.make_model(
             graph,
@@ -156,7 +220,31 @@ class Builder:
             producer_name="sccodec",
         )
         onnx.checker.check_model(model)
+        if shared is not None:
+            _look_up(model.graph.initializer, shared)
         path.write_bytes(model.SerializeToString(deterministic=True))
+
+    def _needed(self, wanted: set[str]) -> tuple[list, set[str]]:
+        """The nodes that `wanted` values take, and the names of all values."""
+        nodes = []
+        for node in reversed(self.nodes):
+            if wanted.intersection(node.output):
+                wanted.update(node.input)
+                nodes.append(node)
+        return nodes[::-1], wanted
+
+
+def _look_up(weights, shared: Path) -> None:
+    """Replaces the values of large weights by where a file has the same bytes."""
+    there = shared.read_bytes()
+    for weight in weights:
+        at = there.find(weight.raw_data) if len(weight.raw_data) >= SHARED else -1
+        if at >= 0:
+            place = {"location": shared.name, "offset": at, "length": len(weight.raw_data)}
+            weight.ClearField("raw_data")
+            weight.data_location = TensorProto.EXTERNAL
+            for key, value in place.items():
+                weight.external_data.add(key=key, value=str(value))
 
 
 def scaled(conv: torch.nn.Conv2d, unit: torch.Tensor) -> torch.Tensor:
@@ -178,9 +266,14 @@ def block_filters(conv: torch.nn.Conv2d, kernel: torch.Tensor) -> torch.Tensor:
 
 
 def _at_8(b: Builder, pixels: str, down: Down, net: Analysis | Synthesis) -> str:
-    """What a `Down` makes of scaled bands: 2x2 of these become one 8x8 filter of pixels."""
+    """What a `Down` makes of scaled bands."""
+    return b.conv(pixels, _weight_at_8(down, net), down.conv.bias, stride=8)
+
+
+def _weight_at_8(down: Down, net: Analysis | Synthesis) -> torch.Tensor:
+    """2x2 of these become one 8x8 filter of pixels."""
     weight = torch.einsum("obij,bcyx->ociyjx", scaled(down.conv, net.band_scale), net.kernel)
-    return b.conv(pixels, weight.reshape(len(weight), 3, 8, 8), down.conv.bias, stride=8)
+    return weight.reshape(len(weight), 3, 8, 8)
 
 
 def analysis_graph(net: Analysis, lap: Lap, path: Path) -> None:
@@ -228,9 +321,12 @@ def to_pixels(weight: torch.Tensor, kernel: torch.Tensor, cells: int) -> torch.T
     return pixels.reshape(3 * (4 * cells) ** 2, inputs)
 
 
+def _pixel_weight(weight: torch.Tensor, kernel, cells: int) -> torch.Tensor:
+    return to_pixels(weight.flatten(1), kernel, cells)[:, :, None, None]
+
+
 def _pixel_layer(b: Builder, x: str, conv, kernel, cells: int, weight=None) -> str:
-    weight = (conv.weight if weight is None else weight).flatten(1)
-    weight = to_pixels(weight, kernel, cells)[:, :, None, None]
+    weight = _pixel_weight(conv.weight if weight is None else weight, kernel, cells)
     bias = None if conv.bias is None else to_pixels(conv.bias[:, None], kernel, cells)[:, 0]
     return b.shuffle(b.conv(x, weight, bias), 4 * cells)
 
@@ -240,13 +336,34 @@ def base_graph(net: BaseSynthesis, lap: Lap, path: Path) -> None:
     enter = scaled(net.enter, net.unit)
     u = b.node("Concat", "latents", "steps", axis=1)
     u = b.bricks(b.conv(u, enter, net.enter.bias), net.bricks)
-    linear = torch.zeros(net.leave.out_channels, net.linear.in_channels, 1, 1)
-    linear[:LOW] = net.linear.weight
     pixels = b.add(
-        _pixel_layer(b, "latents", net.linear, net.kernel, 4, linear),
+        _pixel_layer(b, "latents", net.linear, net.kernel, 4, _all_bands(net)),
         _pixel_layer(b, u, net.leave, net.kernel, 4),
     )
     _save_synthesis(b, lap, path, net.linear.in_channels, 1, pixels)
+
+
+def _all_bands(net: BaseSynthesis) -> torch.Tensor:
+    """The linear path, which makes the low band alone, with nothing for the others."""
+    linear = torch.zeros(net.leave.out_channels, net.linear.in_channels, 1, 1)
+    linear[:LOW] = net.linear.weight
+    return linear
+
+
+def base_gradient(net: BaseSynthesis, lap: Lap, forward: Path) -> None:
+    """`slope`, the gradient of a cost by pixels of `base_graph` -> that by its latents.
+
+    `forward`: that graph, beside which this one is written.
+    """
+    b, bends = Builder("base.gradient"), []
+    enter = scaled(net.enter, net.unit)
+    u = b.node("Concat", "latents", "steps", axis=1)
+    b.bricks(b.conv(u, enter, net.enter.bias), net.bricks, bends)
+    slope = _slope(b, lap)
+    back = b.shuffled_back(slope, _pixel_weight(net.leave.weight, net.kernel, 4), 16)
+    back = b.bricks_back(back, net.bricks, bends)
+    direct = b.shuffled_back(slope, _pixel_weight(_all_bands(net), net.kernel, 4), 16)
+    _save_gradient(b, forward, net.linear.in_channels, 1, direct, back, enter)
 
 
 def full_graph(net: Synthesis, lap: Lap, path: Path) -> None:
@@ -257,6 +374,50 @@ def full_graph(net: Synthesis, lap: Lap, path: Path) -> None:
     u = b.add(b.shuffle(b.layer(u, net.up), 2), _at_8(b, plain, net.see, net))
     pixels = b.add(plain, _pixel_layer(b, b.bricks(u, net.bricks8), net.leave, net.kernel, 2))
     _save_synthesis(b, lap, path, net.linear.in_channels, 2, pixels)
+
+
+def full_gradient(net: Synthesis, lap: Lap, forward: Path) -> None:
+    """`slope`, the gradient of a cost by pixels of `full_graph` -> that by its latents.
+
+    `forward`: that graph, beside which this one is written.
+    """
+    b, at_16, at_8 = Builder("enhancement.gradient"), [], []
+    enter = scaled(net.enter, net.unit)
+    u = b.node("Concat", "latents", "steps", axis=1)
+    u = b.bricks(b.conv(u, enter, net.enter.bias), net.bricks16, at_16)
+    plain = _pixel_layer(b, "latents", net.linear, net.kernel, 4)
+    u = b.add(b.shuffle(b.layer(u, net.up), 2), _at_8(b, plain, net.see, net))
+    b.bricks(u, net.bricks8, at_8)
+    slope = _slope(b, lap)
+    back = b.shuffled_back(slope, _pixel_weight(net.leave.weight, net.kernel, 2), 8)
+    back = b.bricks_back(back, net.bricks8, at_8)
+    slope = b.add(slope, b.strided_back(back, _weight_at_8(net.see, net)))
+    direct = b.shuffled_back(slope, _pixel_weight(net.linear.weight, net.kernel, 4), 16)
+    back = b.bricks_back(b.shuffled_back(back, net.up.weight, 2), net.bricks16, at_16)
+    _save_gradient(b, forward, net.linear.in_channels, 2, direct, back, enter)
+
+
+def _gradient_of(forward: Path) -> Path:
+    return forward.with_suffix(".gradient.onnx")
+
+
+def _slope(b: Builder, lap: Lap) -> str:
+    """The gradient by the pixels in front of the lapped transform."""
+    return b.lap("slope", lap.matrix(undo=True).T)
+
+
+def _save_gradient(
+    b: Builder, forward: Path, latents: int, layers: int, direct, back, enter
+) -> None:
+    """`direct`: the gradient by what the linear path does; `back`: that by what `enter` gives."""
+    turned = b.node("Slice", b.turned(enter), b.whole(0), b.whole(latents), b.whole(0))
+    gradient = b.add(direct, b._conv([back, turned], 1))
+    inputs = {
+        "latents": [1, latents, "h", "w"],
+        "steps": [1, layers, "h", "w"],
+        "slope": [1, COLOURS, "H", "W"],
+    }
+    b.save(_gradient_of(forward), inputs, {"gradient": gradient}, forward)
 
 
 def finish_graph(net: Finish, path: Path) -> None:
@@ -270,33 +431,67 @@ def finish_graph(net: Finish, path: Path) -> None:
     channels, which takes twice the time for so few.
     """
     b = Builder("finish")
-    low, high = b.exact(np.float32(-1)), b.exact(np.float32(1))
-    same = np.eye(COLOURS, dtype=np.float32)
     pixels = "plain"
     for one in net:
         near = pixels
-        bends, straight = (kernel.numpy().copy() for kernel in one.kernels())
-        straight[:, :, 1, 1] += same
-        filters = b.exact(np.concatenate([bends, straight * UNCLIPPED]))
-        mix = b.exact(np.concatenate([one.mix.numpy(), same / UNCLIPPED], 1)[:, :, None, None])
-        if one is net[0]:
-            filters = b.node("Div", filters, "step")
-        if one is net[-1]:
-            small = b.node("Mul", "straight", b.exact(np.float32(UNCLIPPED)))
-            filters = b.add(filters, b.node("Concat", b.exact(0 * bends), small, axis=0))
-            none = b.exact(np.zeros((COLOURS, COLOURS, 1, 1), np.float32))
-            mix = b.add(mix, b.node("Concat", "mix", none, axis=1))
-            mix = b.node("Mul", mix, "step")
+        filters, mix = _pass(b, one, net)
         bent = b.node("Conv", near, filters, dilations=[one.dilation] * 2)
-        bent = b.node("Clip", bent, low, high)
+        bent = b.node("Clip", bent, *_limits(b))
         pixels = b.node("Conv", bent, mix)
-    inputs = {
-        "plain": [1, COLOURS, "H", "W"],
-        "step": [1],
-        "mix": [COLOURS, BENDS, 1, 1],
-        "straight": [COLOURS, COLOURS, 3, 3],
-    }
-    b.save(path, inputs, {"pixels": pixels, "near": near, "bent": bent})
+    b.save(path, FINISH_INPUTS, {"pixels": pixels, "near": near, "bent": bent})
+
+
+def finish_gradient(net: Finish, forward: Path) -> None:
+    """`slope`, the gradient of a cost by the pixels of `finish_graph` -> that by what it is given.
+
+    Both (1, 3, H, W); that has as many pixels more around it.
+    """
+    b, seen = Builder("finish.gradient"), []
+    pixels = "plain"
+    for one in net:
+        filters, mix = _pass(b, one, net)
+        bent = b.node("Conv", pixels, filters, dilations=[one.dilation] * 2)
+        clipped = b.node("Clip", bent, *_limits(b))
+        seen.append((one, filters, mix, b.node("Equal", bent, clipped)))
+        if one is not net[-1]:
+            pixels = b.node("Conv", clipped, mix)
+    slope = "slope"
+    for one, filters, mix, free in reversed(seen):
+        back = b.node("Conv", slope, b.node("Transpose", mix, perm=[1, 0, 2, 3]))
+        back = b.node("Mul", back, b.node("Cast", free, to=TensorProto.FLOAT))
+        slope = b.node("ConvTranspose", back, filters, dilations=[one.dilation] * 2)
+    inputs = FINISH_INPUTS | {"slope": [1, COLOURS, "h", "w"]}
+    b.save(_gradient_of(forward), inputs, {"gradient": slope}, forward)
+
+
+def _filtered_back(b: Builder, slope: str, filters: str, dilation: int) -> str:
+    """The adjoint of filters of 3x3 pixels; half the time of ONNX Runtime's ConvTranspose."""
+    turned = b.node("Transpose", filters, perm=[1, 0, 2, 3])
+    whole = b.whole(-1, -1), b.whole(-END, -END), b.whole(2, 3), b.whole(-1, -1)
+    turned = b.node("Slice", turned, *whole)
+    return b.node("Conv", slope, turned, dilations=[dilation] * 2, pads=[2 * dilation] * 4)
+
+
+def _limits(b: Builder) -> tuple[str, str]:
+    return b.exact(np.float32(-1)), b.exact(np.float32(1))
+
+
+def _pass(b: Builder, one: Pass, net: Finish) -> tuple[str, str]:
+    """Filters (BENDS + 3, 3, 3, 3) and mix (3, BENDS + 3, 1, 1) of a pass."""
+    same = np.eye(COLOURS, dtype=np.float32)
+    bends, straight = (kernel.numpy().copy() for kernel in one.kernels())
+    straight[:, :, 1, 1] += same
+    filters = b.exact(np.concatenate([bends, straight * UNCLIPPED]))
+    mix = b.exact(np.concatenate([one.mix.numpy(), same / UNCLIPPED], 1)[:, :, None, None])
+    if one is net[0]:
+        filters = b.node("Div", filters, "step")
+    if one is net[-1]:
+        small = b.node("Mul", "straight", b.exact(np.float32(UNCLIPPED)))
+        filters = b.add(filters, b.node("Concat", b.exact(0 * bends), small, axis=0))
+        none = b.exact(np.zeros((COLOURS, COLOURS, 1, 1), np.float32))
+        mix = b.add(mix, b.node("Concat", "mix", none, axis=1))
+        mix = b.node("Mul", mix, "step")
+    return filters, mix
 
 
 def _save_synthesis(

@@ -47,9 +47,10 @@ See = Callable[[Rectangle, float, dict[str, np.ndarray]], None]
 class Finish:
     """The finish of one layer's synthesis."""
 
-    def __init__(self, graph: Graph, bends: int, reach: int):
-        """`bends`: K; `reach`: pixels that the graph sees on each side, 16 at most."""
-        self.graph, self.bends, self.reach = graph, bends, reach
+    def __init__(self, graph: Graph, bends: int, reach: int, gradient: Graph | None = None):
+        """`bends`: K; `reach`: pixels that the graph sees on each side, 16 at most; `gradient`:
+        its adjoint, for `slopes`."""
+        self.graph, self.bends, self.reach, self.gradient = graph, bends, reach, gradient
         self.none = Correction(np.zeros((3, bends), np.float32), np.zeros((3, 3, 8), np.float32))
 
     def __call__(
@@ -76,20 +77,42 @@ class Finish:
                 out[:, rows, columns] = self._run(pixels, steps, strip, correction, see)
         return out
 
-    def _run(self, pixels, steps, strip: Rectangle, correction, see) -> np.ndarray:
+    def slopes(
+        self,
+        pixels: np.ndarray,
+        steps: np.ndarray,
+        window: Rectangle,
+        pieces: Iterable[Piece],
+        slope: np.ndarray,
+    ) -> np.ndarray:
+        """The gradient of a cost by `pixels` (3, H, W), from that by what `__call__` makes of them,
+        `slope` (3, 16 h, 16 w)."""
+        left, top, right, bottom = window
+        out = np.zeros_like(pixels)
+        for piece, correction in _cut(window, list(pieces), steps[top:bottom, left:right]):
+            for strip in _strips(piece):
+                rows, columns = _places(strip, left, top)
+                part = np.ascontiguousarray(slope[:, rows, columns])
+                inputs = self._inputs(pixels, steps, strip, correction)
+                found = self.gradient.run(slope=part[None], **inputs)["gradient"][0]
+                _add_around(out, found, strip, self.reach)
+        return out
+
+    def _inputs(self, pixels, steps, strip: Rectangle, correction) -> dict[str, np.ndarray]:
         left, top, _, _ = strip
         correction = correction or self.none
-        around = _around(pixels, strip, self.reach)
-        step = steps[top, left]
-        found = self.graph.run(
-            None if see else ("pixels",),
-            plain=around[None],
-            step=step[None],
-            mix=correction.mix[:, :, None, None],
-            straight=correction.kernel,
-        )
+        return {
+            "plain": _around(pixels, strip, self.reach)[None],
+            "step": steps[top, left][None],
+            "mix": correction.mix[:, :, None, None],
+            "straight": correction.kernel,
+        }
+
+    def _run(self, pixels, steps, strip: Rectangle, correction, see) -> np.ndarray:
+        inputs = self._inputs(pixels, steps, strip, correction)
+        found = self.graph.run(None if see else ("pixels",), **inputs)
         if see is not None:
-            see(strip, float(step), found)
+            see(strip, float(inputs["step"][0]), found)
         return found["pixels"][0]
 
 
@@ -122,9 +145,29 @@ def _places(strip: Rectangle, left: int, top: int) -> tuple[slice, slice]:
 
 def _around(pixels: np.ndarray, strip: Rectangle, reach: int) -> np.ndarray:
     """A strip and `reach` pixels around it; beyond the edges the nearest pixel is repeated."""
+    cut, lacks = _reached(pixels, strip, reach)
+    return np.pad(pixels[cut], lacks, mode="edge")
+
+
+def _add_around(out: np.ndarray, found: np.ndarray, strip: Rectangle, reach: int) -> None:
+    """The adjoint of `_around`: adds each pixel of `found` to where it came from in `out`."""
+    cut, lacks = _reached(out, strip, reach)
+    for axis, (before, after) in enumerate(lacks):
+        found = np.moveaxis(found, axis, 0)
+        end = len(found) - after
+        if before:
+            found[before] += found[:before].sum(0)
+        if after:
+            found[end - 1] += found[end:].sum(0)
+        found = np.moveaxis(found[before:end], 0, axis)
+    out[cut] += found
+
+
+def _reached(pixels: np.ndarray, strip: Rectangle, reach: int):
+    """Where a strip and what is around it lie in `pixels`, and how many are beyond the edges."""
     cut, lacks = [slice(None)], [(0, 0)]
     for inner, size in zip(_places(strip, 0, 0), pixels.shape[1:], strict=True):
         begin, end = inner.start - reach, inner.stop + reach
         cut.append(slice(max(begin, 0), min(end, size)))
         lacks.append((max(-begin, 0), max(end - size, 0)))
-    return np.pad(pixels[tuple(cut)], lacks, mode="edge")
+    return tuple(cut), lacks

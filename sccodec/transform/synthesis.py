@@ -17,10 +17,13 @@ Kept = dict[tuple["Head", Window], np.ndarray]  # pixels before the finish
 
 
 class Head:
-    """The synthesis of one layer: a graph from latents to pixels, and perhaps a finish."""
+    """The synthesis of one layer: a graph from latents to pixels, and perhaps a finish.
 
-    def __init__(self, graph: Graph, finish: Finish | None = None):
-        self.graph, self.finish = graph, finish
+    `gradient`: the graph's adjoint, for `slopes`; None: an encoder must do without.
+    """
+
+    def __init__(self, graph: Graph, finish: Finish | None = None, gradient: Graph | None = None):
+        self.graph, self.finish, self.gradient = graph, finish, gradient
 
     def load_ahead(self) -> None:
         """Begins to load what `__call__` needs, while latents are still being decoded."""
@@ -43,28 +46,63 @@ class Head:
         the graph gave for these latents; it is filled.
         """
         y, x = window
+        pixels = self._plain(latents, planes, window, kept)
+        if self.finish is None:
+            return pixels[_inside(window)]
+        told = None
+        if see is not None:
+
+            def told(box: Rectangle, *found) -> None:
+                see(_moved(box, x.outer_begin, y.outer_begin), *found)
+
+        return self.finish(pixels, *self._finished(planes, window, pieces), told)
+
+    def slopes(
+        self,
+        latents: np.ndarray,
+        planes: np.ndarray,
+        window: Window,
+        pieces: Sequence[Piece],
+        slope: np.ndarray,
+        kept: Kept | None = None,
+    ) -> np.ndarray:
+        """The gradient of a cost by `latents` (C, h, w), from that by the pixels of `__call__`,
+        `slope` (3, H, W)."""
+        pixels = self._plain(latents, planes, window, kept)
+        if self.finish is None:
+            before = np.zeros_like(pixels)
+            before[_inside(window)] = slope
+        else:
+            where = self._finished(planes, window, pieces)
+            before = self.finish.slopes(pixels, *where, slope)
+        inputs = {"latents": latents[None], "steps": planes[None], "slope": before[None]}
+        return self.gradient.run(**inputs)["gradient"][0]
+
+    def _plain(self, latents, planes, window: Window, kept: Kept | None) -> np.ndarray:
+        """Pixels of the whole window in front of the finish."""
         pixels = None if kept is None else kept.get((self, window))
         if pixels is None:
             pixels = self.graph.run(latents=latents[None], steps=planes[None])["pixels"][0]
             if kept is not None and len(kept) < MOST_KEPT:
                 kept[self, window] = pixels
+        return pixels
+
+    def _finished(self, planes: np.ndarray, window: Window, pieces: Sequence[Piece]):
+        """Steps, what is kept of the window, and the pieces, as the finish takes them."""
+        y, x = window
         (begin_x, end_x), (begin_y, end_y) = x.inside, y.inside
-        inner = begin_x, begin_y, end_x, end_y
-        if self.finish is None:
-            left, top, right, bottom = (LATENT * side for side in inner)
-            return pixels[:, top:bottom, left:right]
+        here = [(_moved(box, -x.outer_begin, -y.outer_begin), value) for box, value in pieces]
+        return np.exp2(log2_of_plane(planes[-1])), (begin_x, begin_y, end_x, end_y), here
 
-        def moved(box: Rectangle, dx: int, dy: int) -> Rectangle:
-            return box[0] + dx, box[1] + dy, box[2] + dx, box[3] + dy
 
-        here = [(moved(box, -x.outer_begin, -y.outer_begin), value) for box, value in pieces]
-        told = None
-        if see is not None:
+def _moved(box: Rectangle, dx: int, dy: int) -> Rectangle:
+    return box[0] + dx, box[1] + dy, box[2] + dx, box[3] + dy
 
-            def told(box: Rectangle, *found) -> None:
-                see(moved(box, x.outer_begin, y.outer_begin), *found)
 
-        return self.finish(pixels, np.exp2(log2_of_plane(planes[-1])), inner, here, told)
+def _inside(window: Window) -> tuple[slice, slice, slice]:
+    """The pixels that are kept of a window's."""
+    rows, columns = (slice(*(LATENT * side for side in span.inside)) for span in window)
+    return slice(None), rows, columns
 
 
 def synthesise(
@@ -99,11 +137,7 @@ def synthesise(
 
     def work(window: Window) -> None:
         y, x = window
-        cut = (
-            slice(None),
-            slice(y.outer_begin, y.outer_end),
-            slice(x.outer_begin, x.outer_end),
-        )
+        cut = _outside(window)
         shown = highest[y.begin : y.end, x.begin : x.end]
         pixels = None
         # np.unique would load NumPy's masked arrays, at every start of a process.
@@ -126,3 +160,55 @@ def synthesise(
     size = WINDOW // LATENT
     rows = spans(top, bottom, size, halo, height)
     each(work, product(rows, spans(left, right, size, halo, width)), jobs)
+
+
+def slopes(
+    heads: Sequence[Head],
+    first: Sequence[int],
+    latents: np.ndarray,
+    planes: np.ndarray,
+    cost: Callable[[int, Window, np.ndarray], np.ndarray],
+    jobs: int = 1,
+    *,
+    pieces: Sequence[Sequence[Piece]],
+    kept: Kept | None = None,
+    wanted: bool = True,
+) -> np.ndarray | None:
+    """The gradient of a cost of all layers' pictures by the latents of a whole canvas, (C, h, w).
+
+    As for `synthesise`; cost(layer, window in latents, its pixels (3, H, W)) gives the gradient by
+    these pixels, on `jobs` threads; if no gradient is `wanted`, it is only called. Where windows
+    meet the gradient is a little off: networks do not see beyond a window's surroundings.
+    """
+    _, height, width = latents.shape
+    halo = max(head.graph.halo for head in heads)
+
+    def work(part: tuple[int, Window]) -> np.ndarray | None:
+        n, window = part
+        head, cut = heads[n], _outside(window)
+        inputs = (
+            np.ascontiguousarray(latents[: first[n + 1]][cut]),
+            np.ascontiguousarray(planes[: n + 1][cut]),
+            window,
+            pieces[n],
+        )
+        slope = cost(n, window, head(*inputs, kept=kept))
+        return head.slopes(*inputs, slope, kept) if wanted else None
+
+    size = WINDOW // LATENT
+    windows = product(spans(0, height, size, halo, height), spans(0, width, size, halo, width))
+    parts = list(product(range(len(heads)), windows))
+    gradients = each(work, parts, jobs)
+    if not wanted:
+        return None
+    total = np.zeros_like(latents)
+    # In their order, so that the sums do not depend on which thread was first.
+    for (n, window), found in zip(parts, gradients, strict=True):
+        total[: first[n + 1]][_outside(window)] += found
+    return total
+
+
+def _outside(window: Window) -> tuple[slice, slice, slice]:
+    """A window and its surroundings, in latents."""
+    rows, columns = (slice(span.outer_begin, span.outer_end) for span in window)
+    return slice(None), rows, columns

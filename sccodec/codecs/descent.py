@@ -1,0 +1,146 @@
+"""Latents moved downhill: symbols that cost fewer bits + lambda * squared error.
+
+Symbols that decode to latents ŷ cost bits + D(ŷ), D being what the pictures' errors are worth.
+Where D is as curved along each latent as for a synthesis that keeps lengths and angles, the
+proximal gradient step
+
+    ŷ  <-  the symbols of the least bits + c * |latent - (ŷ - grad D / 2c)|^2
+
+is the best for each symbol alone (Beck and Teboulle, "A fast iterative shrinkage-thresholding
+algorithm", 2009). Together they would go too far. So unquantised latents y, which begin as the
+analysis has them, go there only a part of the way,
+
+    y  <-  y + a (ŷ - grad D / 2c - y),
+
+and are quantised anew; `a` falls. A tile keeps the cheapest symbols that it met.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sccodec.codecs.canvas import Latents
+from sccodec.codecs.finishing import corrections
+from sccodec.codecs.payloads import TileCoder
+from sccodec.entropy.tables import STEP_BITS, step_size
+from sccodec.latents.corrections import unpack
+from sccodec.latents.worth import worths
+from sccodec.media.picture import Picture
+from sccodec.threads import Progress, each, share
+
+PASSES = {5: 5, 6: 16, 7: 32, 8: 64, 9: 128}  # gradients that an effort takes
+FAST = 0.6  # part of the way that latents go at first; at last it is SLOW / passes
+SLOW = 0.5
+
+
+def descends(coder: TileCoder) -> bool:
+    """Whether the effort is enough, and the model has what it takes."""
+    return coder.effort in PASSES and all(head.gradient for head in coder.model.heads)
+
+
+def descended(
+    coder: TileCoder, step: int, picture: Picture, jobs: int, progress: Progress | None = None
+) -> TileCoder:
+    """A coder whose nearest symbols cost less at this step index than those of `coder`.
+
+    `progress` is told of tiles that were quantised.
+    """
+    descent, count = _Descent(coder, step, picture, jobs), PASSES[coder.effort]
+    for n in range(count + 1):
+
+        def told(done: int, most: int, before: int = n) -> None:
+            if progress is not None:
+                progress(before * most + done, (count + 1) * most)
+
+        quantised, slopes = descent.look(coder, n < count, told)
+        if n < count:
+            part = FAST + (SLOW / count - FAST) * n / count
+            coder = descent.moved(coder, quantised, slopes, part)
+    return descent.cheapest()
+
+
+@dataclass
+class _Best:
+    """The cheapest symbols that a tile has met, as latents without offsets, by layer."""
+
+    cost: float = math.inf
+    latents: list[np.ndarray] = field(default_factory=list)
+
+
+class _Descent:
+    """The descent of one picture at one step index."""
+
+    def __init__(self, coder: TileCoder, step: int, picture: Picture, jobs: int):
+        self.coder, self.step, self.picture, self.jobs = coder, step, picture, jobs
+        self.grid, layers = coder.grid, coder.model.layers
+        self.best = [_Best() for _ in range(len(self.grid))]
+        shape = self.grid.canvas.height, self.grid.canvas.width
+        self.worths = np.zeros((len(layers), *shape))  # of errors of each layer's picture
+        self.ahead = np.zeros((len(layers), *shape), np.float32)  # 1 / 2c, of each layer's latents
+        for tile in range(len(self.grid)):
+            place = self._place(tile)
+            steps = [step_size(coder.step(n, tile, step)) for n in coder.layers(tile)]
+            for n, worth in enumerate(worths(steps)):
+                self.worths[n][place] = worth
+                self.ahead[n][place] = steps[-1] ** 2 / (2 * layers[n].unit)
+        steps = [step_size(coder.layer_step(n, step)) for n in range(len(layers))]
+        # c in units of each layer's own step.
+        self.strict = [
+            (plan.unit * (own / steps[-1]) ** 2,) * len(plan.worth)
+            for plan, own in zip(layers, steps, strict=True)
+        ]
+
+    def _place(self, tile: int) -> tuple[slice, slice]:
+        box = self.grid.latents(tile)
+        return slice(box.top, box.bottom), slice(box.left, box.right)
+
+    def look(self, coder: TileCoder, on: bool, told: Progress) -> tuple[Latents, np.ndarray]:
+        """What `coder` comes to, and the gradient there if it goes `on`; keeps what costs less."""
+        tiles = range(len(self.grid))
+        inner = share(self.jobs, len(tiles))
+
+        def choose(tile: int) -> list:
+            return list(coder.choices(tile, self.step, inner))
+
+        found = each(choose, tiles, self.jobs, told)
+        quantised = Latents(coder.model, self.grid.canvas, keep=True)
+        costs = np.zeros(len(tiles))
+        for tile, parts in enumerate(found):
+            for n, (chooser, coded) in parts:
+                own = coder.step(n, tile, self.step)
+                quantised.put(n, self.grid.latents(tile), coded.latent, own)
+                costs[tile] += chooser.bits
+        for (tile, n), front in corrections(coder, quantised, self.picture, self.jobs).items():
+            correction, _ = unpack(front, coder.model.layers[n].bends)
+            quantised.correct(n, self.grid.latents(tile), correction)
+            costs[tile] += 8 * len(front)
+        errors, slopes = quantised.slopes(self.picture, self.worths, self.jobs, on)
+        for tile, best in enumerate(self.best):
+            costs[tile] += errors[:, *self._place(tile)].sum()
+            if costs[tile] < best.cost:
+                best.cost = costs[tile]
+                best.latents = [coded.seen for _, (_, coded) in found[tile]]
+        return quantised, slopes
+
+    def moved(self, coder: TileCoder, quantised: Latents, slopes, part: float) -> TileCoder:
+        """A coder of latents that went `part` of the way."""
+        latents = dict(coder.latents)
+        for n, layer in enumerate(coder.model.layers):
+            y = latents[f"{layer.name}.y"]
+            slope = slopes[quantised.first[n] : quantised.first[n + 1]]
+            aim = quantised.layer(n) - self.ahead[n] * slope
+            latents[f"{layer.name}.y"] = y + np.float32(part) * (aim - y)
+        return coder.of(latents, self.strict)
+
+    def cheapest(self) -> TileCoder:
+        """A coder whose nearest symbols are the cheapest that were met."""
+        latents = dict(self.coder.latents)
+        for n, layer in enumerate(self.coder.model.layers):
+            y = latents[f"{layer.name}.y"] = latents[f"{layer.name}.y"].copy()
+            for tile, best in enumerate(self.best):
+                if n in self.coder.layers(tile):
+                    y[:, *self._place(tile)] = best.latents[n] / (1 << STEP_BITS)
+        return self.coder.of(latents, [None] * len(self.coder.model.layers))
