@@ -186,3 +186,10 @@ def test_a_model_without_gradients_does_with_its_analysis(tiny_model, monkeypatc
     assert not descends(coder_of(tiny_model, original))
     data = image.encode(original, Settings(step=STEP), tiny_model)
     assert image.decode(from_bytes(data))[0].pixels.shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize("name", ["base", "enhancement"])
+def test_gradients_look_up_the_weights_of_their_graphs(name):
+    folder = find("photo-1").folder
+    sizes = [(folder / f"{name}{end}").stat().st_size for end in (".onnx", ".gradient.onnx")]
+    assert sizes[1] < 0.05 * sizes[0]
