@@ -17,15 +17,12 @@ and are quantised anew; `a` falls. A tile keeps the cheapest symbols that it met
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
-
 import numpy as np
 
 from sccodec.codecs.canvas import Latents
 from sccodec.codecs.finishing import corrections
 from sccodec.codecs.payloads import TileCoder
-from sccodec.entropy.tables import STEP_BITS, step_size
+from sccodec.entropy.tables import step_size
 from sccodec.latents.corrections import unpack
 from sccodec.latents.worth import worths
 from sccodec.media.picture import Picture
@@ -62,21 +59,16 @@ def descended(
     return descent.cheapest()
 
 
-@dataclass
-class _Best:
-    """The cheapest symbols that a tile has met, as latents without offsets, by layer."""
-
-    cost: float = math.inf
-    latents: list[np.ndarray] = field(default_factory=list)
-
-
 class _Descent:
     """The descent of one picture at one step index."""
 
     def __init__(self, coder: TileCoder, step: int, picture: Picture, jobs: int):
         self.coder, self.step, self.picture, self.jobs = coder, step, picture, jobs
         self.grid, layers = coder.grid, coder.model.layers
-        self.best = [_Best() for _ in range(len(self.grid))]
+        self.costs = np.full(len(self.grid), np.inf)  # of the cheapest symbols of each tile
+        self.latents = dict(coder.latents)  # what they decode to, and hyper-latents
+        for layer in layers:
+            self.latents[f"{layer.name}.y"] = coder.latents[f"{layer.name}.y"].copy()
         shape = self.grid.canvas.height, self.grid.canvas.width
         self.worths = np.zeros((len(layers), *shape))  # of errors of each layer's picture
         self.ahead = np.zeros((len(layers), *shape), np.float32)  # 1 / 2c, of each layer's latents
@@ -102,27 +94,30 @@ class _Descent:
         tiles = range(len(self.grid))
         inner = share(self.jobs, len(tiles))
 
-        def choose(tile: int) -> list:
-            return list(coder.choices(tile, self.step, inner))
+        def choose(tile: int) -> list[tuple[float, np.ndarray]]:
+            found = coder.choices(tile, self.step, inner)
+            return [(chooser.bits, coded.latent) for _, (chooser, coded) in found]
 
-        found = each(choose, tiles, self.jobs, told)
         quantised = Latents(coder.model, self.grid.canvas, keep=True)
         costs = np.zeros(len(tiles))
-        for tile, parts in enumerate(found):
-            for n, (chooser, coded) in parts:
+        for tile, found in enumerate(each(choose, tiles, self.jobs, told)):
+            for n, (bits, latent) in enumerate(found):
                 own = coder.step(n, tile, self.step)
-                quantised.put(n, self.grid.latents(tile), coded.latent, own)
-                costs[tile] += chooser.bits
+                quantised.put(n, self.grid.latents(tile), latent, own)
+                costs[tile] += bits
         for (tile, n), front in corrections(coder, quantised, self.picture, self.jobs).items():
             correction, _ = unpack(front, coder.model.layers[n].bends)
             quantised.correct(n, self.grid.latents(tile), correction)
             costs[tile] += 8 * len(front)
         errors, slopes = quantised.slopes(self.picture, self.worths, self.jobs, on)
-        for tile, best in enumerate(self.best):
-            costs[tile] += errors[:, *self._place(tile)].sum()
-            if costs[tile] < best.cost:
-                best.cost = costs[tile]
-                best.latents = [coded.seen for _, (_, coded) in found[tile]]
+        for tile in tiles:
+            place = self._place(tile)
+            costs[tile] += errors[:, *place].sum()
+            if costs[tile] < self.costs[tile]:
+                self.costs[tile] = costs[tile]
+                for n in coder.layers(tile):
+                    y = self.latents[f"{coder.model.layers[n].name}.y"]
+                    y[:, *place] = quantised.layer(n)[:, *place]
         return quantised, slopes
 
     def moved(self, coder: TileCoder, quantised: Latents, slopes, part: float) -> TileCoder:
@@ -136,11 +131,8 @@ class _Descent:
         return coder.of(latents, self.strict)
 
     def cheapest(self) -> TileCoder:
-        """A coder whose nearest symbols are the cheapest that were met."""
-        latents = dict(self.coder.latents)
-        for n, layer in enumerate(self.coder.model.layers):
-            y = latents[f"{layer.name}.y"] = latents[f"{layer.name}.y"].copy()
-            for tile, best in enumerate(self.best):
-                if n in self.coder.layers(tile):
-                    y[:, *self._place(tile)] = best.latents[n] / (1 << STEP_BITS)
-        return self.coder.of(latents, [None] * len(self.coder.model.layers))
+        """A coder whose nearest symbols are the cheapest that were met.
+
+        What decodes from a symbol is less than half a step from it.
+        """
+        return self.coder.of(self.latents, [None] * len(self.coder.model.layers))

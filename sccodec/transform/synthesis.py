@@ -195,16 +195,14 @@ def slopes(
         slope = cost(n, window, head(*inputs, kept=kept))
         return head.slopes(*inputs, slope, kept) if wanted else None
 
-    size = WINDOW // LATENT
-    windows = product(spans(0, height, size, halo, height), spans(0, width, size, halo, width))
-    parts = list(product(range(len(heads)), windows))
-    gradients = each(work, parts, jobs)
-    if not wanted:
-        return None
-    total = np.zeros_like(latents)
-    # In their order, so that the sums do not depend on which thread was first.
-    for (n, window), found in zip(parts, gradients, strict=True):
-        total[: first[n + 1]][_outside(window)] += found
+    size, total = WINDOW // LATENT, np.zeros_like(latents) if wanted else None
+    for y in spans(0, height, size, halo, height):
+        across = product([y], spans(0, width, size, halo, width))
+        parts = list(product(range(len(heads)), across))
+        # Added in their order, so that sums do not depend on which thread was first.
+        for (n, window), found in zip(parts, each(work, parts, jobs), strict=True):
+            if wanted:
+                total[: first[n + 1]][_outside(window)] += found
     return total
 
 
