@@ -21,7 +21,7 @@ STEP = 300
 @pytest.mark.parametrize("kind", ["photo", "letters", "gray", "16 bit"])
 def test_a_file_costs_less(kind):
     model = find("photo-1")
-    photo = np.asarray(Image.open(resources.files("sccodec") / "demo/photo.png"))[:128, :192]
+    photo = np.asarray(Image.open(resources.files("sccodec") / "demo/photo.png"))[:256, :256]
     random = np.random.default_rng(1)
     letters = np.kron(random.integers(0, 2, (32, 48, 1)), np.ones((4, 4, 3))).astype(np.uint8) * 255
     pixels = {
