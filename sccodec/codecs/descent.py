@@ -23,10 +23,9 @@ from sccodec.codecs.canvas import Latents
 from sccodec.codecs.finishing import corrections
 from sccodec.codecs.payloads import TileCoder
 from sccodec.entropy.tables import step_size
-from sccodec.latents.corrections import unpack
 from sccodec.latents.worth import worths
 from sccodec.media.picture import Picture
-from sccodec.threads import Progress, each, share
+from sccodec.threads import Progress
 
 PASSES = {5: 5, 6: 16, 7: 32, 8: 64, 9: 128}  # gradients that an effort takes
 FAST = 0.6  # part of the way that latents go at first; at last it is SLOW / passes
@@ -91,26 +90,11 @@ class _Descent:
 
     def look(self, coder: TileCoder, on: bool, told: Progress) -> tuple[Latents, np.ndarray]:
         """What `coder` comes to, and the gradient there if it goes `on`; keeps what costs less."""
-        tiles = range(len(self.grid))
-        inner = share(self.jobs, len(tiles))
-
-        def choose(tile: int) -> list[tuple[float, np.ndarray]]:
-            found = coder.choices(tile, self.step, inner)
-            return [(chooser.bits, coded.latent) for _, (chooser, coded) in found]
-
-        quantised = Latents(coder.model, self.grid.canvas, keep=True)
-        costs = np.zeros(len(tiles))
-        for tile, found in enumerate(each(choose, tiles, self.jobs, told)):
-            for n, (bits, latent) in enumerate(found):
-                own = coder.step(n, tile, self.step)
-                quantised.put(n, self.grid.latents(tile), latent, own)
-                costs[tile] += bits
-        for (tile, n), front in corrections(coder, quantised, self.picture, self.jobs).items():
-            correction, _ = unpack(front, coder.model.layers[n].bends)
-            quantised.correct(n, self.grid.latents(tile), correction)
+        quantised, costs = coder.quantised(self.step, self.jobs, told)
+        for (tile, _), front in corrections(coder, quantised, self.picture, self.jobs).items():
             costs[tile] += 8 * len(front)
         errors, slopes = quantised.slopes(self.picture, self.worths, self.jobs, on)
-        for tile in tiles:
+        for tile in range(len(self.grid)):
             place = self._place(tile)
             costs[tile] += errors[:, *place].sum()
             if costs[tile] < self.costs[tile]:

@@ -16,7 +16,16 @@ import numpy as np
 from sccodec.codecs.canvas import Latents, canvas
 from sccodec.codecs.payloads import Coded, TileCoder
 from sccodec.codecs.tiles import Box, Grid
-from sccodec.latents.corrections import LONGEST, NONE, STRAIGHT, Numbers, pack, rice_bits, size
+from sccodec.latents.corrections import (
+    LONGEST,
+    NONE,
+    STRAIGHT,
+    Numbers,
+    pack,
+    rice_bits,
+    size,
+    unpack,
+)
 from sccodec.latents.worth import LAMBDA
 from sccodec.media.image import Picture
 from sccodec.spans import Span
@@ -39,13 +48,20 @@ def correct(coder: TileCoder, coded: Coded, step: int, picture: Picture, jobs: i
 def corrections(
     coder: TileCoder, latents: Latents, picture: Picture, jobs: int
 ) -> dict[tuple[int, int], bytes]:
-    """What to put in front of the payload of each (tile, layer) that has a finish."""
-    return {
+    """What to put in front of the payload of each (tile, layer) that has a finish.
+
+    `latents` have it from then on.
+    """
+    found = {
         (tile, n): fit(normal, LAMBDA / 3, plan.bends)
         for n, plan in enumerate(coder.model.layers)
         if plan.finish
         for tile, normal in _normals(coder, latents, n, picture, jobs).items()
     }
+    for (tile, n), front in found.items():
+        correction, _ = unpack(front, coder.model.layers[n].bends)
+        latents.correct(n, coder.grid.latents(tile), correction)
+    return found
 
 
 @dataclass

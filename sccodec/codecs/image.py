@@ -126,8 +126,7 @@ def choices(picture: Picture, step: int, model: Model):
     grid = Grid(picture.width, picture.height, size)
     latents = analysed(model, picture, grid.canvas, 1)
     coder = TileCoder(model, grid, latents, [0], set(), DEFAULT_EFFORT)
-    move = descended if descends(coder) else moved
-    return move(coder, step, picture, 1).choices(0, step)
+    return _moved(coder, step, picture, 1).choices(0, step)
 
 
 def _interest(interest: Interest | None, grid: Grid) -> tuple[list[int], set[int]]:
@@ -272,12 +271,19 @@ def _payload_bytes(coded: Coded) -> int:
 
 def _code(coder: TileCoder, step: int, picture: Picture, jobs: int, progress) -> Coded:
     # Moved for one step they do not suit another: what it has quantised to 0 tends to stay so.
-    if descends(coder):
-        coder, progress = descended(coder, step, picture, jobs, progress), None
-    else:
-        coder = moved(coder, step, picture, jobs)
-    coded = coder.code(step, jobs, progress)
+    passes = descends(coder)  # which tell `progress` of tiles themselves
+    coder = _moved(coder, step, picture, jobs, progress)
+    coded = coder.code(step, jobs, None if passes else progress)
     return correct(coder, coded, step, picture, jobs) if coder.effort >= CORRECTED else coded
+
+
+def _moved(
+    coder: TileCoder, step: int, picture: Picture, jobs: int, progress: Progress | None = None
+) -> TileCoder:
+    """A coder of latents that cost less, as the effort has it."""
+    if descends(coder):
+        return descended(coder, step, picture, jobs, progress)
+    return moved(coder, step, picture, jobs)
 
 
 def _write(frame, coder: TileCoder, coded: Coded, step: int, jobs: int, picture, limits) -> bytes:

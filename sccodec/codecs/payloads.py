@@ -94,18 +94,25 @@ class TileCoder:
         self._counted[step] = sum(each(count, range(len(self.grid)), jobs))
         return self._counted[step]
 
-    def quantised(self, step: int, jobs: int) -> Latents:
-        """What a decoder would know at a step index; nothing is coded."""
+    def quantised(
+        self, step: int, jobs: int, progress: Progress | None = None
+    ) -> tuple[Latents, np.ndarray]:
+        """What a decoder would know at a step index, and the bits of each tile; nothing is coded.
+
+        Bits are those of the symbols alone.
+        """
         inner = share(jobs, len(self.grid))
 
-        def work(tile: int) -> list[np.ndarray]:
-            return [coded.latent for _, (_, coded) in self.choices(tile, step, inner)]
+        def work(tile: int) -> list[tuple[float, np.ndarray]]:
+            found = self.choices(tile, step, inner)
+            return [(chooser.bits, coded.latent) for _, (chooser, coded) in found]
 
-        latents = Latents(self.model, self.grid.canvas, keep=True)
-        for tile, found in enumerate(each(work, range(len(self.grid)), jobs)):
-            for n, latent in enumerate(found):
+        latents, bits = Latents(self.model, self.grid.canvas, keep=True), np.zeros(len(self.grid))
+        for tile, found in enumerate(each(work, range(len(self.grid)), jobs, progress)):
+            for n, (more, latent) in enumerate(found):
                 latents.put(n, self.grid.latents(tile), latent, self.step(n, tile, step))
-        return latents
+                bits[tile] += more
+        return latents, bits
 
     def choices(self, tile: int, step: int, jobs: int = 1):
         """(layer, what `quantize.choose` gives) of each layer of a tile, on `jobs` threads."""

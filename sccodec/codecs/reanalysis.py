@@ -20,7 +20,6 @@ from sccodec.codecs.canvas import canvas
 from sccodec.codecs.finishing import CORRECTED, corrections
 from sccodec.codecs.payloads import TileCoder
 from sccodec.codecs.tiles import Box
-from sccodec.latents.corrections import unpack
 from sccodec.media.picture import Picture
 from sccodec.profiles.registry import Model
 from sccodec.transform.graphs import LATENT, analyse
@@ -42,10 +41,9 @@ def moved(coder: TileCoder, step: int, picture: Picture, jobs: int) -> TileCoder
     # In 16 bits: rounded to 8, the decoded picture would differ by more than its latents' move.
     like = Picture(np.empty((1, 1, picture.channels), np.uint16))
     whole = Box(0, 0, picture.width, picture.height)
-    quantised = coder.quantised(step, jobs)
+    quantised, _ = coder.quantised(step, jobs)
     if coder.effort >= CORRECTED:  # they do part of the same work
-        for (tile, n), front in corrections(coder, quantised, picture, jobs).items():
-            quantised.correct(n, coder.grid.latents(tile), unpack(front, layers[n].bends)[0])
+        corrections(coder, quantised, picture, jobs)
     decoded = Picture(quantised.pixels(len(layers) - 1, whole, like, jobs))
     found = analysed(coder.model, decoded, coder.grid.canvas, jobs)
     latents = dict(coder.latents)

@@ -72,9 +72,10 @@ class Builder:
         inputs = [x, self.weight(weight)]
         if bias is not None:
             inputs.append(self.weight(bias))
-        return self._conv(inputs, kernel, groups, stride)
+        return self.convolved(inputs, kernel, groups, stride)
 
-    def _conv(self, inputs: list[str], kernel: int, groups: int = 1, stride: int = 1) -> str:
+    def convolved(self, inputs: list[str], kernel: int, groups: int = 1, stride: int = 1) -> str:
+        """A convolution of `inputs`: what is filtered, the weight, and perhaps the bias."""
         return self.node(
             "Conv",
             *inputs,
@@ -117,21 +118,21 @@ class Builder:
         return self.node("Transpose", self.weight(weight), perm=[1, 0, 2, 3])
 
     def pointwise_back(self, slope: str, weight: torch.Tensor) -> str:
-        return self._conv([slope, self.turned(weight)], 1)
+        return self.convolved([slope, self.turned(weight)], 1)
 
     def shuffled_back(self, slope: str, weight: torch.Tensor, factor: int) -> str:
         """Of a 1x1 convolution whose result is shuffled: one convolution with a stride."""
         n_out, n_in = weight.shape[:2]
         sizes = self.whole(n_in, n_out // factor**2, factor, factor)
         turned = self.node("Reshape", self.turned(weight), sizes)
-        return self._conv([slope, turned], factor, stride=factor)
+        return self.convolved([slope, turned], factor, stride=factor)
 
     def strided_back(self, slope: str, weight: torch.Tensor) -> str:
         """Of a convolution whose stride is its size: a 1x1 convolution that is shuffled."""
         n_out, factor = weight.shape[0], weight.shape[2]
         flat = self.node("Reshape", self.weight(weight), self.whole(n_out, -1, 1, 1))
         turned = self.node("Transpose", flat, perm=[1, 0, 2, 3])
-        return self.shuffle(self._conv([slope, turned], 1), factor)
+        return self.shuffle(self.convolved([slope, turned], 1), factor)
 
     def act_back(self, slope: str, bent: str) -> str:
         """`bent`: what the activation gave, which has the sign of what it was given."""
@@ -411,7 +412,7 @@ def _save_gradient(
 ) -> None:
     """`direct`: the gradient by what the linear path does; `back`: that by what `enter` gives."""
     turned = b.node("Slice", b.turned(enter), b.whole(0), b.whole(latents), b.whole(0))
-    gradient = b.add(direct, b._conv([back, turned], 1))
+    gradient = b.add(direct, b.convolved([back, turned], 1))
     inputs = {
         "latents": [1, latents, "h", "w"],
         "steps": [1, layers, "h", "w"],
@@ -462,14 +463,6 @@ def finish_gradient(net: Finish, forward: Path) -> None:
         slope = b.node("ConvTranspose", back, filters, dilations=[one.dilation] * 2)
     inputs = FINISH_INPUTS | {"slope": [1, COLOURS, "h", "w"]}
     b.save(_gradient_of(forward), inputs, {"gradient": slope}, forward)
-
-
-def _filtered_back(b: Builder, slope: str, filters: str, dilation: int) -> str:
-    """The adjoint of filters of 3x3 pixels; half the time of ONNX Runtime's ConvTranspose."""
-    turned = b.node("Transpose", filters, perm=[1, 0, 2, 3])
-    whole = b.whole(-1, -1), b.whole(-END, -END), b.whole(2, 3), b.whole(-1, -1)
-    turned = b.node("Slice", turned, *whole)
-    return b.node("Conv", slope, turned, dilations=[dilation] * 2, pads=[2 * dilation] * 4)
 
 
 def _limits(b: Builder) -> tuple[str, str]:

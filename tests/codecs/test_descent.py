@@ -16,7 +16,6 @@ from sccodec.codecs.payloads import TileCoder
 from sccodec.codecs.reanalysis import analysed
 from sccodec.codecs.tiles import Grid
 from sccodec.container import from_bytes
-from sccodec.latents.corrections import unpack
 from sccodec.media.image import from_array
 from sccodec.profiles.registry import find
 from sccodec.transform import synthesis
@@ -32,10 +31,8 @@ def coder_of(model, original, tile=1024, skipped=(), effort=5) -> TileCoder:
 
 def quantised(coder: TileCoder, original) -> Latents:
     """With corrections, so that the gradient has to go through them."""
-    found = coder.quantised(STEP, 1)
-    for (tile, n), front in corrections(coder, found, original, 1).items():
-        correction, _ = unpack(front, coder.model.layers[n].bends)
-        found.correct(n, coder.grid.latents(tile), correction)
+    found, _ = coder.quantised(STEP, 1)
+    corrections(coder, found, original, 1)
     return found
 
 

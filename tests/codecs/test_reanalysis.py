@@ -49,7 +49,7 @@ def test_what_decodes_is_analysed_more_as_the_original_was():
     whole = Box(0, 0, original.width, original.height)
     errors, differences = [], []
     for coder in (before, moved(before, STEP, original, 1)):
-        decoded = coder.quantised(STEP, 1).pixels(1, whole, original)
+        decoded = coder.quantised(STEP, 1)[0].pixels(1, whole, original)
         found = analysed(model, from_array(decoded), grid.canvas, 1)
         differences.append(np.square(found["enhancement.y"] - wanted["enhancement.y"]).mean())
         errors.append(np.square(decoded - original.pixels.astype(float)).mean())
