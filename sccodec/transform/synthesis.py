@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
 import numpy as np
 
-from sccodec.spans import spans
+from sccodec.spans import Span, spans
 from sccodec.threads import each
 from sccodec.transform.finish import Finish, Piece, Rectangle, See
 from sccodec.transform.graphs import ABSENT, LATENT, WINDOW, Graph, Window, log2_of_plane
 
 MOST_KEPT = 8  # windows: 100 MiB
+# Gradients are taken of parts of a window with less around them than there is to see: what that
+# leaves out is a hundredth, and what a network remembers for its gradient stays in the cache.
+PART, AROUND = 32, 2  # latents
 Kept = dict[tuple["Head", Window], np.ndarray]  # pixels before the finish
 
 
@@ -75,8 +78,15 @@ class Head:
         else:
             where = self._finished(planes, window, pieces)
             before = self.finish.slopes(pixels, *where, slope)
-        inputs = {"latents": latents[None], "steps": planes[None], "slope": before[None]}
-        return self.gradient.run(**inputs)["gradient"][0]
+        found = np.zeros_like(latents)
+        for part in product(*(_parts(span) for span in window)):
+            cut = _outside(part)
+            here = np.zeros_like(before[_pixels(cut)])
+            here[_inside(part)] = before[_pixels(_kept(part))]
+            inputs = {"latents": latents[cut], "steps": planes[cut], "slope": here}
+            inputs = {name: np.ascontiguousarray(value)[None] for name, value in inputs.items()}
+            found[cut] += self.gradient.run(**inputs)["gradient"][0]
+        return found
 
     def _plain(self, latents, planes, window: Window, kept: Kept | None) -> np.ndarray:
         """Pixels of the whole window in front of the finish."""
@@ -95,14 +105,29 @@ class Head:
         return np.exp2(log2_of_plane(planes[-1])), (begin_x, begin_y, end_x, end_y), here
 
 
+def _parts(span: Span) -> Iterator[Span]:
+    """Those of what is kept of a window along one axis, in latents of the whole window."""
+    begin, end = span.inside
+    count = -(-(end - begin) // PART)
+    size = -(-(end - begin) // count)
+    return spans(begin, end, size, AROUND, span.outer_end - span.outer_begin)
+
+
+def _pixels(cut: tuple[slice, slice, slice]) -> tuple[slice, slice, slice]:
+    """The pixels of some latents."""
+    _, *sides = cut
+    rows, columns = (slice(LATENT * side.start, LATENT * side.stop) for side in sides)
+    return slice(None), rows, columns
+
+
 def _moved(box: Rectangle, dx: int, dy: int) -> Rectangle:
     return box[0] + dx, box[1] + dy, box[2] + dx, box[3] + dy
 
 
 def _inside(window: Window) -> tuple[slice, slice, slice]:
     """The pixels that are kept of a window's."""
-    rows, columns = (slice(*(LATENT * side for side in span.inside)) for span in window)
-    return slice(None), rows, columns
+    rows, columns = (slice(*span.inside) for span in window)
+    return _pixels((slice(None), rows, columns))
 
 
 def synthesise(
@@ -177,8 +202,8 @@ def slopes(
     """The gradient of a cost of all layers' pictures by the latents of a whole canvas, (C, h, w).
 
     As for `synthesise`; cost(layer, window in latents, its pixels (3, H, W)) gives the gradient by
-    these pixels, on `jobs` threads; if no gradient is `wanted`, it is only called. Where windows
-    meet the gradient is a little off: networks do not see beyond a window's surroundings.
+    these pixels, on `jobs` threads; if no gradient is `wanted`, it is only called. Where windows or
+    their parts meet the gradient is a little off: networks do not see beyond their surroundings.
     """
     _, height, width = latents.shape
     halo = max(head.graph.halo for head in heads)
@@ -209,4 +234,10 @@ def slopes(
 def _outside(window: Window) -> tuple[slice, slice, slice]:
     """A window and its surroundings, in latents."""
     rows, columns = (slice(span.outer_begin, span.outer_end) for span in window)
+    return slice(None), rows, columns
+
+
+def _kept(window: Window) -> tuple[slice, slice, slice]:
+    """A window without its surroundings, in latents."""
+    rows, columns = (slice(span.begin, span.end) for span in window)
     return slice(None), rows, columns
