@@ -105,13 +105,18 @@ class _Descent:
         return quantised, slopes
 
     def moved(self, coder: TileCoder, quantised: Latents, slopes, part: float) -> TileCoder:
-        """A coder of latents that went `part` of the way."""
+        """A coder of latents that went `part` of the way; they take the place of `slopes`."""
         latents = dict(coder.latents)
         for n, layer in enumerate(coder.model.layers):
             y = latents[f"{layer.name}.y"]
-            slope = slopes[quantised.first[n] : quantised.first[n + 1]]
-            aim = quantised.layer(n) - self.ahead[n] * slope
-            latents[f"{layer.name}.y"] = y + np.float32(part) * (aim - y)
+            moved = slopes[quantised.first[n] : quantised.first[n + 1]]
+            # y + part * (quantised - ahead * slope - y), in place: a picture's latents are large.
+            moved *= self.ahead[n]
+            np.subtract(quantised.layer(n), moved, out=moved)
+            moved -= y
+            moved *= np.float32(part)
+            moved += y
+            latents[f"{layer.name}.y"] = moved
         return coder.of(latents, self.strict)
 
     def cheapest(self) -> TileCoder:

@@ -1,7 +1,7 @@
 """Runs a model's graphs with ONNX Runtime; pixels -> latents, whole or in windows.
 
-A picture larger than one window is cut into windows that overlap by the graphs' receptive
-field (their halo), so that no seam appears and memory stays bounded.
+A picture larger than one window is cut into windows that overlap, by a synthesis' whole receptive
+field (its halo) and by most of an analysis', so that no seam appears and memory stays bounded.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from sccodec.threads import ahead, each
 LATENT = 16  # pixels along a side of one latent
 HYPER = 64  # pixels along a side of one hyper-latent; canvases are multiples of it
 WINDOW = 1024  # pixels along a side of a window, halo not counted; a multiple of HYPER
+# Pixels around its window that an analysis sees at most: what lies further moves latents by about a
+# hundredth of the finest steps in use, and a decoder never knows.
+ENOUGH = 64  # a multiple of HYPER
 
 # What a synthesis sees in place of the step where a layer's latents are missing.
 ABSENT = -4.0
@@ -72,15 +75,24 @@ class Graph:
         ahead(lambda: self.session)
 
     def run(
-        self, wanted: Sequence[str] | None = None, **inputs: np.ndarray
+        self, wanted: Sequence[str] | None = None, *, last: bool = False, **inputs: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """The outputs by name, or those that are wanted."""
+        """The outputs by name, or those that are wanted; with `last`, gives memory back that
+        another run would need."""
         try:
             wanted = wanted or [output.name for output in self.session.get_outputs()]
-            values = self.session.run(wanted, inputs)
+            values = self.session.run(wanted, inputs, _shrinking() if last else None)
         except Exception as error:
             raise CodecError(f"model graph {self.path.name} failed: {error}") from None
         return dict(zip(wanted, values, strict=True))
+
+
+def _shrinking():
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
 
 
 Window = tuple[Span, Span]  # rows, columns
@@ -99,12 +111,12 @@ def analyse(
     cut(rows, columns) gives the canvas between the spans' outer ends, (3, h, w) float32 in
     -128..127; it is called once for each window, on `jobs` threads.
     """
-    halo = -(-graph.halo * LATENT // HYPER) * HYPER
+    halo = min(-(-graph.halo * LATENT // HYPER) * HYPER, ENOUGH)
     result: dict[str, np.ndarray] = {}
 
     def work(window: Window) -> None:
         y, x = window
-        for name, value in graph.run(pixels=cut(y, x)[None]).items():
+        for name, value in graph.run(pixels=cut(y, x)[None], last=True).items():
             unit = (y.outer_end - y.outer_begin) // value.shape[2]
             shape = (value.shape[1], height // unit, width // unit)
             whole = result.setdefault(name, np.empty(shape, np.float32))

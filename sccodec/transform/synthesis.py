@@ -106,11 +106,12 @@ class Head:
 
 
 def _parts(span: Span) -> Iterator[Span]:
-    """Those of what is kept of a window along one axis, in latents of the whole window."""
-    begin, end = span.inside
+    """Those of a window along one axis, in latents of the whole window: of what is kept of it,
+    and of what a finish sees around that."""
+    size = span.outer_end - span.outer_begin
+    begin, end = max(span.inside[0] - 1, 0), min(span.inside[1] + 1, size)
     count = -(-(end - begin) // PART)
-    size = -(-(end - begin) // count)
-    return spans(begin, end, size, AROUND, span.outer_end - span.outer_begin)
+    return spans(begin, end, -(-(end - begin) // count), AROUND, size)
 
 
 def _pixels(cut: tuple[slice, slice, slice]) -> tuple[slice, slice, slice]:
