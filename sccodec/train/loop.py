@@ -50,6 +50,7 @@ class Recipe:
     rate: float = 1e-3
     linear_rate: float = 1e-4
     warm_up: int = 200
+    hold: float = 0.0
     clip: float = 10.0
     log2_step: tuple[float, float] = (-0.75, 4.2)
     base_jitter: float = 0.3
@@ -80,9 +81,17 @@ def read_recipe(name: str | Path) -> Recipe:
     if unknown:
         raise BadRequest(f"{path}: unknown keys {', '.join(unknown)}")
     recipe = Recipe(network=network, **{k: _tuple(v) for k, v in table.items()})
+    if not 0 <= recipe.hold < 1:
+        raise BadRequest(f"{path}: hold is {recipe.hold}, not from 0 to below 1")
     if recipe.optimiser not in OPTIMISERS:
         raise BadRequest(f"{path}: no optimiser {recipe.optimiser}; known: {', '.join(OPTIMISERS)}")
     return recipe
+
+
+def share_of_peak(progress: float, hold: float) -> float:
+    """What is left of the peak learning rate at a share `progress` of the budget, 1..0.01."""
+    fallen = max(0.0, progress - hold) / (1 - hold)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * fallen))
 
 
 def _tuple(value):
@@ -182,7 +191,8 @@ class Run:
     def train(self, max_minutes: float | None = None, say=print) -> None:
         """Trains to the recipe's steps or for `max_minutes`, whichever ends first.
 
-        The learning rate falls along a half cosine over the budget that ends first.
+        Of the budget that ends first, the learning rate stays at its peak for the share `hold`, and
+        falls along a half cosine over the rest.
         """
         recipe, begin, first = self.recipe, time.monotonic(), self.step
         budget = math.inf if max_minutes is None else 60 * max_minutes
@@ -198,9 +208,9 @@ class Run:
             if progress >= 1:
                 break
             warm = min(1.0, (self.step - first + 1) / recipe.warm_up)
+            left = share_of_peak(progress, recipe.hold)
             for group in self.optimiser.param_groups:
-                fall = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
-                self._set_rate(group, group["peak"] * warm * fall)
+                self._set_rate(group, group["peak"] * warm * left)
             terms = self._update(next(batches), draw)
             self.step += 1
             now = time.monotonic()

@@ -421,6 +421,13 @@ def test_balance_makes_coarse_steps_count_more_and_a_crop_as_much_as_before(fold
     assert result["loss"] == pytest.approx(expected, abs=2e-4)
 
 
+def test_the_rate_is_held_and_then_falls():
+    assert [loop.share_of_peak(progress, 0.5) for progress in (0, 0.5)] == [1, 1]
+    assert loop.share_of_peak(0.75, 0.5) == pytest.approx(0.505)
+    assert loop.share_of_peak(0.5, 0) == pytest.approx(0.505)
+    assert loop.share_of_peak(1, 0.5) == pytest.approx(0.01)
+
+
 def test_unknown_recipe_keys_and_missing_data_are_named(folder, tmp_path):
     wrong = tmp_path / "wrong.toml"
     wrong.write_text('name = "wrong"\nspeed = 3\n')
@@ -428,6 +435,9 @@ def test_unknown_recipe_keys_and_missing_data_are_named(folder, tmp_path):
         loop.read_recipe(wrong)
     wrong.write_text('name = "wrong"\noptimiser = "luck"\n')
     with pytest.raises(BadRequest, match="no optimiser luck; known: adam, soap"):
+        loop.read_recipe(wrong)
+    wrong.write_text('name = "wrong"\nhold = 1.0\n')
+    with pytest.raises(BadRequest, match=r"hold is 1\.0"):
         loop.read_recipe(wrong)
     with pytest.raises(BadRequest, match="no recipe nonsense"):
         loop.read_recipe("nonsense")
