@@ -1,6 +1,6 @@
 """Memory and time of a large picture, and what one region of it costs.
 
-    python benchmarks/big_pictures.py FOLDER --megapixels 100 [--jobs 1,2] [--json FILE]
+    python benchmarks/big_pictures.py FOLDER --megapixels 12 [--jobs 1,2] [--effort 5]
 
 The picture is a mosaic of those in FOLDER, each mirrored as chance has it, with noise of its own,
 so that no two tiles are alike. Every figure is that of a whole `sccodec` process, its start
@@ -74,14 +74,15 @@ def run(*arguments: object) -> dict:
     return {**times, "peak": peak, **facts}
 
 
-def measure(folder: Path, megapixels: float, jobs: list[int], place: Path) -> dict:
+def measure(folder: Path, megapixels: float, jobs: list[int], effort: int, place: Path) -> dict:
     source = place / "big.ppm"
     width, height = make_mosaic(folder, megapixels, source)
     pixels = width * height
     result: dict = {"width": width, "height": height, "jobs": jobs}
     for count in jobs:
         coded, decoded = place / f"{count}.scc", place / f"{count}.ppm"
-        result[f"encode -j {count}"] = run("encode", source, "-o", coded, "-j", count)
+        encode = "encode", source, "-o", coded, "-j", count, "-e", effort
+        result[f"encode -e {effort} -j {count}"] = run(*encode)
         result[f"decode -j {count}"] = run("decode", coded, "-o", decoded, "-j", count)
     result["same bytes"] = all(
         filecmp.cmp(place / f"{jobs[0]}.{kind}", place / f"{count}.{kind}", shallow=False)
@@ -130,12 +131,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--megapixels", type=float, default=100)
     parser.add_argument("--jobs", default=f"1,{os.cpu_count()}", help="each is tried")
+    parser.add_argument("--effort", type=int, default=5)
     parser.add_argument("--json", type=Path, help="write every figure here")
     parser.add_argument("--work", type=Path, help="where the files go; default: a temporary folder")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.work) as place:
         jobs = [int(count) for count in options.jobs.split(",")]
-        result = measure(options.folder, options.megapixels, jobs, Path(place))
+        result = measure(options.folder, options.megapixels, jobs, options.effort, Path(place))
     print(
         f"sccodec {sccodec.__version__}, Python {platform.python_version()}, "
         f"{os.cpu_count()} cores, {platform.machine()}, "
