@@ -145,6 +145,25 @@ def test_the_table_of_the_readme_is_what_demo_prints(shell):
         assert float(psnr) == pytest.approx(row["psnr"], abs=0.05)
 
 
+def test_bd_rates_of_the_readme_are_those_of_the_evaluation():
+    page, text = (ROOT / "docs/evaluation.md").read_text(), PAGES[0].read_text()
+
+    def rates(title: str) -> dict[str, list[float | None]]:
+        """The table of that title: codec -> what it takes against others, last against ours."""
+        _, _, rest = page.partition(f"| {title}, RGB PSNR, dB |")
+        rows = (row.strip("| ").split(" | ") for row in rest.partition("\n\n")[0].splitlines()[2:])
+        return {
+            name: [float(value.split()[0]) if "%" in value else None for value in values]
+            for name, *values in rows
+        }
+
+    told = [int(rate) for rate in re.findall(r"(\d+) %", text.partition("## How good is it")[2])]
+    jpeg, webp, avif, _ = rates("mean of each picture's BD-rate")["scc"]
+    curves = rates("BD-rate of mean curves")
+    ours = [-jpeg, -webp, -avif, -curves["VTM"][-1], curves["mbt2018-mean"][-1]]
+    assert told[:5] == pytest.approx(ours, abs=0.51)
+
+
 # -- commands ---------------------------------------------------------------------------------
 
 

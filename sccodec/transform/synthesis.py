@@ -15,7 +15,7 @@ from sccodec.transform.graphs import ABSENT, LATENT, WINDOW, Graph, Window, log2
 MOST_KEPT = 8  # windows: 100 MiB
 # Gradients are taken of parts of a window with less around them than there is to see: what that
 # leaves out is a hundredth, and what a network remembers for its gradient stays in the cache.
-PART, AROUND = 32, 2  # latents
+PART, RIM = 32, 2  # latents
 Kept = dict[tuple["Head", Window], np.ndarray]  # pixels before the finish
 
 
@@ -111,7 +111,7 @@ def _parts(span: Span) -> Iterator[Span]:
     size = span.outer_end - span.outer_begin
     begin, end = max(span.inside[0] - 1, 0), min(span.inside[1] + 1, size)
     count = -(-(end - begin) // PART)
-    return spans(begin, end, -(-(end - begin) // count), AROUND, size)
+    return spans(begin, end, -(-(end - begin) // count), RIM, size)
 
 
 def _pixels(cut: tuple[slice, slice, slice]) -> tuple[slice, slice, slice]:
