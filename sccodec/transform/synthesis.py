@@ -218,8 +218,11 @@ def slopes(
             window,
             pieces[n],
         )
-        slope = cost(n, window, head(*inputs, kept=kept))
-        return head.slopes(*inputs, slope, kept) if wanted else None
+        place = kept
+        if kept is None or (len(kept) >= MOST_KEPT and (head, window) not in kept):
+            place = {}  # until the gradient is taken, at least
+        slope = cost(n, window, head(*inputs, kept=place))
+        return head.slopes(*inputs, slope, place) if wanted else None
 
     size, total = WINDOW // LATENT, np.zeros_like(latents) if wanted else None
     for y in spans(0, height, size, halo, height):
