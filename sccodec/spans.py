@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -26,3 +27,13 @@ def spans(begin: int, end: int, size: int, halo: int, limit: int) -> Iterator[Sp
     for at in range(begin, end, size):
         stop = min(at + size, end)
         yield Span(at, stop, max(0, at - halo), min(limit, stop + halo))
+
+
+def even(begin: int, end: int, about: int, halo: int, limit: int, unit: int = 1) -> Iterator[Span]:
+    """As `spans`, but of about the given size, 1.5 times as much at most, and nearly the same.
+
+    Sizes are multiples of `unit`, but for the last.
+    """
+    count = max(1, math.ceil((end - begin) / about - 0.5))
+    size = -(-(end - begin) // (count * unit)) * unit
+    return spans(begin, end, size, halo, limit)

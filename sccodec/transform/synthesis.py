@@ -7,12 +7,12 @@ from itertools import product
 
 import numpy as np
 
-from sccodec.spans import Span, spans
+from sccodec.spans import Span, even
 from sccodec.threads import each
 from sccodec.transform.finish import Finish, Piece, Rectangle, See
-from sccodec.transform.graphs import ABSENT, LATENT, WINDOW, Graph, Window, log2_of_plane
+from sccodec.transform.graphs import ABSENT, LATENT, WINDOW, Graph, Window, at_a_time, log2_of_plane
 
-MOST_KEPT = 8  # windows: 100 MiB
+MOST_KEPT = 24  # windows: 140 MiB
 # Gradients are taken of parts of a window with less around them than there is to see: what that
 # leaves out is a hundredth, and what a network remembers for its gradient stays in the cache.
 PART, RIM = 32, 2  # latents
@@ -110,8 +110,7 @@ def _parts(span: Span) -> Iterator[Span]:
     and of what a finish sees around that."""
     size = span.outer_end - span.outer_begin
     begin, end = max(span.inside[0] - 1, 0), min(span.inside[1] + 1, size)
-    count = -(-(end - begin) // PART)
-    return spans(begin, end, -(-(end - begin) // count), RIM, size)
+    return even(begin, end, PART, RIM, size)
 
 
 def _pixels(cut: tuple[slice, slice, slice]) -> tuple[slice, slice, slice]:
@@ -184,8 +183,8 @@ def synthesise(
         put(y.begin * LATENT, x.begin * LATENT, pixels)
 
     size = WINDOW // LATENT
-    rows = spans(top, bottom, size, halo, height)
-    each(work, product(rows, spans(left, right, size, halo, width)), jobs)
+    rows = even(top, bottom, size, halo, height)
+    each(work, product(rows, even(left, right, size, halo, width)), at_a_time(jobs))
 
 
 def slopes(
@@ -225,8 +224,8 @@ def slopes(
         return head.slopes(*inputs, slope, place) if wanted else None
 
     size, total = WINDOW // LATENT, np.zeros_like(latents) if wanted else None
-    for y in spans(0, height, size, halo, height):
-        across = product([y], spans(0, width, size, halo, width))
+    for y in even(0, height, size, halo, height):
+        across = product([y], even(0, width, size, halo, width))
         parts = list(product(range(len(heads)), across))
         # Added in their order, so that sums do not depend on which thread was first.
         for (n, window), found in zip(parts, each(work, parts, jobs), strict=True):

@@ -75,7 +75,7 @@ def test_windows_add_up(tiny_model, monkeypatch):
     found = quantised(coder_of(tiny_model, original, tile=64), original)
     worths = np.ones(found.planes.shape)
     costs, slopes = found.slopes(original, worths)
-    monkeypatch.setattr(synthesis, "WINDOW", 128)
+    monkeypatch.setattr(synthesis, "WINDOW", 96)
     found.kept.clear()
     parts, sums = found.slopes(original, worths, 2)
     np.testing.assert_allclose(parts, costs, rtol=1e-3)

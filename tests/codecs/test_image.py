@@ -17,7 +17,7 @@ from sccodec.entropy import coder
 from sccodec.errors import BadRequest, CodecError, Damaged, Mismatch, Unsupported, WrongModel
 from sccodec.media.image import from_array
 from sccodec.profiles.registry import find
-from sccodec.transform import graphs
+from sccodec.transform import graphs, synthesis
 
 FINE = Settings(step=220)
 TILED = Settings(step=220, tile=64)
@@ -209,7 +209,8 @@ def test_windows_leave_no_seam(monkeypatch, tiny_model):
         return graphs.analyse(tiny_model.analysis, cut, 256, 384)
 
     whole, latents = decoded(data), analysed()
-    monkeypatch.setattr(graphs, "WINDOW", 128)
+    for module in (graphs, synthesis):
+        monkeypatch.setattr(module, "WINDOW", 64)
     assert np.abs(decoded(data).astype(int) - whole).max() <= 1
     for name, pieces in analysed().items():
         np.testing.assert_allclose(pieces, latents[name], atol=1e-3)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sccodec.errors import CodecError
-from sccodec.spans import spans
+from sccodec.spans import even, spans
 from sccodec.transform.graphs import ABSENT, step_plane
 
 
@@ -19,6 +19,18 @@ def test_windows_cover_the_range_once_with_a_halo_inside_the_limit(begin, length
     for w in windows:
         assert w.outer_begin == max(0, w.begin - halo)
         assert w.outer_end == min(limit, w.end + halo)
+
+
+@given(st.integers(0, 50), st.integers(1, 400), st.integers(1, 64), st.sampled_from([1, 4]))
+def test_even_windows_are_about_as_large_as_asked(begin, length, about, unit):
+    end = begin + length
+    windows = list(even(begin, end, about * unit, 3, end, unit))
+    assert [w.begin for w in windows] == [begin, *(w.end for w in windows[:-1])]
+    assert windows[-1].end == end
+    sizes = [w.end - w.begin for w in windows]
+    assert set(sizes[:-1]) <= {sizes[0]} and sizes[-1] <= sizes[0]
+    assert sizes[0] < 1.5 * about * unit + unit
+    assert len(windows) == 1 or sizes[0] % unit == 0
 
 
 def test_the_step_plane_is_the_one_of_training():
