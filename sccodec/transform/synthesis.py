@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 
-from sccodec.spans import Span, even
+from sccodec.spans import Span, even, spans
 from sccodec.threads import each
 from sccodec.transform.finish import Finish, Piece, Rectangle, See
 from sccodec.transform.graphs import ABSENT, LATENT, WINDOW, Graph, Window, at_a_time, log2_of_plane
@@ -110,7 +110,8 @@ def _parts(span: Span) -> Iterator[Span]:
     and of what a finish sees around that."""
     size = span.outer_end - span.outer_begin
     begin, end = max(span.inside[0] - 1, 0), min(span.inside[1] + 1, size)
-    return even(begin, end, PART, RIM, size)
+    count = -(-(end - begin) // PART)
+    return spans(begin, end, -(-(end - begin) // count), RIM, size)
 
 
 def _pixels(cut: tuple[slice, slice, slice]) -> tuple[slice, slice, slice]:
