@@ -117,14 +117,16 @@ def analyse(
     (C, H/16, W/16) for latents and (C, H/64, W/64) for hyper-latents, float32.
 
     cut(rows, columns) gives the canvas between the spans' outer ends, (3, h, w) float32 in
-    -128..127; it is called once for each window, on `jobs` threads.
+    -128..127; it is called once for each window, on `jobs` threads at most.
     """
     halo = min(-(-graph.halo * LATENT // HYPER) * HYPER, ENOUGH)
+    windows = list(product(*(even(0, side, WINDOW, halo, side, HYPER) for side in (height, width))))
     result: dict[str, np.ndarray] = {}
 
     def work(window: Window) -> None:
         y, x = window
-        for name, value in graph.run(pixels=cut(y, x)[None], last=True).items():
+        found = graph.run(pixels=cut(y, x)[None], last=window == windows[-1])
+        for name, value in found.items():
             unit = (y.outer_end - y.outer_begin) // value.shape[2]
             shape = (value.shape[1], height // unit, width // unit)
             whole = result.setdefault(name, np.empty(shape, np.float32))
@@ -138,6 +140,5 @@ def analyse(
                 (x.begin - x.outer_begin) // unit : (x.end - x.outer_begin) // unit,
             ]
 
-    rows, columns = (even(0, side, WINDOW, halo, side, HYPER) for side in (height, width))
-    each(work, product(rows, columns), at_a_time(jobs))
+    each(work, windows, at_a_time(jobs))
     return result

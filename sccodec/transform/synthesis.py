@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 
-from sccodec.spans import Span, even, spans
+from sccodec.spans import Span, even
 from sccodec.threads import each
 from sccodec.transform.finish import Finish, Piece, Rectangle, See
 from sccodec.transform.graphs import ABSENT, LATENT, WINDOW, Graph, Window, at_a_time, log2_of_plane
@@ -15,7 +15,7 @@ from sccodec.transform.graphs import ABSENT, LATENT, WINDOW, Graph, Window, at_a
 MOST_KEPT = 24  # windows: 140 MiB
 # Gradients are taken of parts of a window with less around them than there is to see: what that
 # leaves out is a hundredth, and what a network remembers for its gradient stays in the cache.
-PART, RIM = 32, 2  # latents
+PART, RIM = 24, 2  # latents; parts are about so large, and a window of 512 pixels is one
 Kept = dict[tuple["Head", Window], np.ndarray]  # pixels before the finish
 
 
@@ -110,8 +110,7 @@ def _parts(span: Span) -> Iterator[Span]:
     and of what a finish sees around that."""
     size = span.outer_end - span.outer_begin
     begin, end = max(span.inside[0] - 1, 0), min(span.inside[1] + 1, size)
-    count = -(-(end - begin) // PART)
-    return spans(begin, end, -(-(end - begin) // count), RIM, size)
+    return even(begin, end, PART, RIM, size)
 
 
 def _pixels(cut: tuple[slice, slice, slice]) -> tuple[slice, slice, slice]:
@@ -150,7 +149,7 @@ def synthesise(
     first[n + 1]. Pixels of a latent come from the head of the highest layer that is there.
     latents (C, h, w) and planes (L, h, w) float32 must hold the box and, where they do not end
     there, a halo around it. put(top, left, pixels (3, H, W) float32 in -128..127) is called once
-    for each window, on `jobs` threads; top and left in pixels from the origin of `latents`.
+    for each window, on `jobs` threads at most; top and left in pixels from the origin of `latents`.
     pieces[n] cuts up the box for the finish of layer n, which tells `see` of what it does; see
     `Finish`. kept: for the next call with the same latents, which then takes the finish alone.
     """
