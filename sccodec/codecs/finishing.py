@@ -37,10 +37,13 @@ SWEEPS = 3
 FINEST = 12  # unit of numbers: 2^-FINEST at least
 
 
-def correct(coder: TileCoder, coded: Coded, step: int, picture: Picture, jobs: int) -> Coded:
-    """The same parts, with corrections in front where they save more than they take."""
+def correct(coder: TileCoder, coded: Coded, known: Latents, picture: Picture, jobs: int) -> Coded:
+    """The same parts, with corrections in front where they save more than they take.
+
+    `known` is what a decoder knows of them, and has the corrections from then on.
+    """
     coded = [list(parts) for parts in coded]
-    for (tile, n), front in corrections(coder, coder.decoded(coded, step), picture, jobs).items():
+    for (tile, n), front in corrections(coder, known, picture, jobs).items():
         coded[tile][n] = replace(coded[tile][n], front=front)
     return coded
 

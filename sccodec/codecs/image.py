@@ -106,7 +106,7 @@ def encode(
         *_interest(settings.interest, grid),
         effort,
     )
-    step, coded = _meet(coder, overhead, settings, picture, progress)
+    step, coded, known = _meet(coder, overhead, settings, picture, progress)
     most = math.inf if settings.max_bytes is None else settings.max_bytes
     while (size := overhead + _payload_bytes(coded)) > most:
         if step >= coder.range[1]:
@@ -115,8 +115,9 @@ def encode(
                 hint="extract --max-bytes drops whole layers, or scale the picture down",
             )
         step += 1
-        coded = _code(coder, step, picture, settings.jobs, progress)
-    return _write(frame, coder, coded, step, settings.jobs, picture, limits)
+        coded, known = _code(coder, step, picture, settings.jobs, progress)
+    quality = _measure(known, picture, settings.jobs) if known else None
+    return _write(frame, coder, coded, step, quality, limits)
 
 
 def choices(picture: Picture, step: int, model: Model):
@@ -211,32 +212,35 @@ def _wanted(settings: Settings, picture: Picture) -> float:
 
 def _meet(
     coder: TileCoder, overhead: int, settings: Settings, picture: Picture, progress
-) -> tuple[int, Coded]:
-    """The step that meets the settings, and everything coded with it.
+) -> tuple[int, Coded, Latents | None]:
+    """The step that meets the settings, and everything coded with it; see `_code`.
 
     What corrections and latents that were moved take is known only once they are there, so a wanted
     size may take a second or third try.
     """
     if settings.rate is None and settings.max_bytes is None:
         step = _choose_step(coder, overhead, settings, picture)
-        return step, _code(coder, step, picture, settings.jobs, progress)
+        return step, *_code(coder, step, picture, settings.jobs, progress)
     moves = coder.effort >= MOVED and not descends(coder)
     surplus = round(GROWTH * _wanted(settings, picture)) if moves else 0
     step = _choose_step(coder, overhead + surplus, settings, picture)
-    coded = _code(coder, step, picture, settings.jobs, progress)
-    tried = {step: coded}
+    coded, known = _code(coder, step, picture, settings.jobs, progress)
+    last, tried = step, {step: coded}
     surplus = _surplus(coder, step, coded, settings.jobs)
     while len(tried) < TRIES:
         again = _choose_step(coder, overhead + surplus, settings, picture, step)
         if again in tried:
             break
-        step = again
-        tried[step] = _code(coder, step, picture, settings.jobs, progress)
+        last = step = again
+        known = None  # of one try at a time
+        tried[step], known = _code(coder, step, picture, settings.jobs, progress)
         # Halved, so as not to swing.
         surplus = (surplus + _surplus(coder, step, tried[step], settings.jobs)) // 2
     if settings.rate:
         step = _nearest(coder, overhead, settings, picture, tried)
-    return step, tried[step]
+    if known and step != last:
+        known = coder.decoded(tried[step], step)
+    return step, tried[step], known
 
 
 def _nearest(coder, overhead: int, settings: Settings, picture: Picture, tried) -> int:
@@ -269,12 +273,21 @@ def _payload_bytes(coded: Coded) -> int:
     return sum(len(part.data) for parts in coded for part in parts if part)
 
 
-def _code(coder: TileCoder, step: int, picture: Picture, jobs: int, progress) -> Coded:
+def _code(
+    coder: TileCoder, step: int, picture: Picture, jobs: int, progress
+) -> tuple[Coded, Latents | None]:
+    """Everything coded at a step index, and what a decoder then knows; not at effort 1."""
     # Moved for one step they do not suit another: what it has quantised to 0 tends to stay so.
     passes = descends(coder)  # which tell `progress` of tiles themselves
     coder = _moved(coder, step, picture, jobs, progress)
     coded = coder.code(step, jobs, None if passes else progress)
-    return correct(coder, coded, step, picture, jobs) if coder.effort >= CORRECTED else coded
+    if coder.effort == 1:
+        return coded, None
+    corrected = coder.effort >= CORRECTED
+    known = coder.decoded(coded, step, keep=corrected)
+    if corrected:
+        coded = correct(coder, coded, known, picture, jobs)
+    return coded, known
 
 
 def _moved(
@@ -286,11 +299,10 @@ def _moved(
     return moved(coder, step, picture, jobs)
 
 
-def _write(frame, coder: TileCoder, coded: Coded, step: int, jobs: int, picture, limits) -> bytes:
+def _write(frame, coder: TileCoder, coded: Coded, step: int, quality, limits) -> bytes:
+    """The bytes of the file; quality: see `_measure`, None if unknown."""
     header, chunks = frame
-    quality = [layout.QUALITY_UNKNOWN] * len(header.layers)
-    if coder.effort > 1:
-        quality = _measure(coder, coded, step, picture, jobs)
+    quality = quality or [layout.QUALITY_UNKNOWN] * len(header.layers)
     tiles, payloads, layers = {}, {}, []
     for n, layer in enumerate(header.layers):
         entries, data = [], []
@@ -314,13 +326,12 @@ def _write(frame, coder: TileCoder, coded: Coded, step: int, jobs: int, picture,
     return writer.to_bytes(header, tiles, payloads, chunks, limits=limits)
 
 
-def _measure(coder: TileCoder, coded: Coded, step: int, picture: Picture, jobs: int) -> list[int]:
+def _measure(latents: Latents, picture: Picture, jobs: int) -> list[int]:
     """PSNR of the picture decoded up to each layer, in 1/100 dB, as the header stores it."""
-    latents = coder.decoded(coded, step)
     whole = Box(0, 0, picture.width, picture.height)
     peak = 255 if picture.bit_depth == 8 else 65535
     results = []
-    for n in range(len(coder.model.layers)):
+    for n in range(len(latents.pieces)):
         mean = latents.squared_error(n, whole, picture, jobs) / picture.pixels.size
         psnr = 10 * math.log10(peak**2 / mean) if mean else math.inf
         results.append(round(min(100 * psnr, layout.QUALITY_UNKNOWN - 1)))

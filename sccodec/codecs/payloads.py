@@ -146,9 +146,9 @@ class TileCoder:
 
         return each(work, range(len(self.grid)), jobs, progress)
 
-    def decoded(self, coded: Coded, step: int) -> Latents:
+    def decoded(self, coded: Coded, step: int, keep: bool = False) -> Latents:
         """What a decoder of these parts knows, of all layers and the whole canvas."""
-        latents = Latents(self.model, self.grid.canvas)
+        latents = Latents(self.model, self.grid.canvas, keep)
         for tile, parts in enumerate(coded):
             for n, part in enumerate(parts):
                 if part:
