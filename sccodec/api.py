@@ -99,7 +99,7 @@ def encode(
         effort=effort,
     )
     model = find(profile or "photo")
-    model.load_ahead()
+    model.load_ahead(effort)
     return image.encode(_picture(source), settings, model)
 
 

@@ -126,7 +126,7 @@ def _encode_pictures(
     if roi_only and not roi:
         raise BadRequest("--roi-only needs --roi")
     model = find(profile)
-    model.load_ahead()  # also ahead of what is imported here
+    model.load_ahead(how["effort"])  # also ahead of what is imported here
     from sccodec.codecs import image
     from sccodec.media.image import read
 

@@ -102,7 +102,7 @@ def encode(
     coder = TileCoder(
         model,
         grid,
-        analysed(model, picture, grid.canvas, settings.jobs),
+        analysed(model, picture, grid.canvas, settings.jobs, effort),
         *_interest(settings.interest, grid),
         effort,
     )

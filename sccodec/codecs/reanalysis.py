@@ -27,10 +27,12 @@ from sccodec.transform.graphs import LATENT, analyse
 MOVED = 3  # effort from which latents are moved
 
 
-def analysed(model: Model, picture: Picture, whole: Box, jobs: int) -> dict[str, np.ndarray]:
+def analysed(
+    model: Model, picture: Picture, whole: Box, jobs: int, effort: int | None = None
+) -> dict[str, np.ndarray]:
     """The analysis of a picture, by output; `whole` is its canvas in latents."""
-    cut = functools.partial(canvas, picture)
-    return analyse(model.analysis, cut, whole.height * LATENT, whole.width * LATENT, jobs)
+    cut, graph = functools.partial(canvas, picture), model.analysis_for(effort)
+    return analyse(graph, cut, whole.height * LATENT, whole.width * LATENT, jobs)
 
 
 def moved(coder: TileCoder, step: int, picture: Picture, jobs: int) -> TileCoder:

@@ -21,14 +21,13 @@ from sccodec.errors import CodecError
 from sccodec.latents import quantize
 from sccodec.latents.prior import OFFSET_BITS, OFFSET_EVERY
 from sccodec.latents.quantize import Analysed
-from sccodec.latents.worth import LAMBDA
 from sccodec.media.picture import Picture
 from sccodec.profiles.registry import DIGEST, FORMAT, Model
 from sccodec.threads import cores, each
 from sccodec.train import onnx_graphs
 from sccodec.train.data import Crops
 from sccodec.train.model import PictureModel, save_weights
-from sccodec.train.networks import BENDS, COARSER, DILATIONS, GAIN
+from sccodec.train.networks import BENDS, COARSER, DILATIONS, UNIT, Shape
 from sccodec.train.prior import SMALLEST_LOG2, TABLES_PER_OCTAVE, Prior, Quantiser
 
 LARGEST_LOG2 = 8.0
@@ -36,9 +35,6 @@ REACH = 512  # symbols further out use the escape
 LAPPED = 1  # latents further that a lapped transform sees
 BEYOND = -1.25, 1.0  # octaves of steps past those trained: rate and error go on smoothly there
 BELIEF = 1000  # symbols that a trained table counts as
-# Bits that a squared error of one step of a latent is worth by the loss, which is lambda * step^2 *
-# (pixels' error over latents'): what it costs if the synthesis keeps lengths and angles.
-UNIT = LAMBDA / (3 * GAIN**2)
 WORST_COST = 0.005  # share of the bits that rounding to the grid may cost
 
 
@@ -135,6 +131,10 @@ def export(
     shape, entropy = model.shape, model.entropy
     with torch.no_grad():
         onnx_graphs.analysis_graph(model.analysis, model.lap, folder / "analysis.onnx")
+        if model.quick is not None:
+            onnx_graphs.analysis_graph(
+                model.analysis, model.lap, folder / "analysis.quick.onnx", model.quick
+            )
         onnx_graphs.base_graph(model.base_synthesis, model.lap, folder / "base.onnx")
         onnx_graphs.full_graph(model.synthesis, model.lap, folder / "enhancement.onnx")
         onnx_graphs.finish_graph(model.finish, folder / "finish.onnx")
@@ -152,7 +152,10 @@ def export(
     }
     save_weights(folder / "weights.npz", model, quantiser=switches, **trained)
     low, high = (end + more for end, more in zip(log2_step, BEYOND, strict=True))
-    bricks = shape.analysis16 + math.ceil(shape.analysis8 / 2)
+    analysis = {"graph": "analysis.onnx", "halo": _halo(shape, shape.analysis8, shape.analysis16)}
+    if model.quick is not None:
+        halo = _halo(shape, shape.quick_bricks, shape.quick_bricks)
+        analysis["quick"] = {"graph": "analysis.quick.onnx", "halo": halo}
     about = {
         "format": FORMAT,
         "id": name,
@@ -188,17 +191,19 @@ def export(
                 "unit": round(UNIT, 2),
             },
         ],
-        # Bricks at 1/8 and 1/16, and two latents more for the brick of the hyper-analysis.
-        "analysis": {
-            "graph": "analysis.onnx",
-            "halo": LAPPED + 2 + max(bricks, shape.base_bricks),
-        },
+        "analysis": analysis,
         "steps": [max(0, round(256 + 32 * v)) for v in (low, high)],
         "tables": {"per_octave": TABLES_PER_OCTAVE, "smallest": int(SMALLEST_LOG2)},
         "trained": trained,
     }
     (folder / "model.json").write_text(json.dumps(about, indent=1) + "\n")
     return _sealed(folder)
+
+
+def _halo(shape: Shape, bricks8: int, bricks16: int) -> int:
+    """Latents around one that an analysis sees: bricks at 1/8 and 1/16, and two for the brick of
+    the hyper-analysis."""
+    return LAPPED + 2 + max(bricks16 + math.ceil(bricks8 / 2), shape.base_bricks)
 
 
 @torch.no_grad()

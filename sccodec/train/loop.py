@@ -18,7 +18,7 @@ import torch
 from sccodec.errors import BadRequest
 from sccodec.train import data
 from sccodec.train.cuda import RENEW, Recorded, compile_parts, precisely
-from sccodec.train.loss import Terms, rate_distortion
+from sccodec.train.loss import Terms, likeness, rate_distortion
 from sccodec.train.model import Coded, PictureModel, load, save, start, warm_start
 from sccodec.train.networks import COARSER, Shape
 from sccodec.train.objectives import descend
@@ -57,6 +57,7 @@ class Recipe:
     base_weight: float = 0.1
     absent: float = 0.06
     only_entropy: bool = False
+    only_quick: bool = False
     objectives: int = 0
     balance: float = 0.0
     validate_at: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
@@ -81,6 +82,8 @@ def read_recipe(name: str | Path) -> Recipe:
     if unknown:
         raise BadRequest(f"{path}: unknown keys {', '.join(unknown)}")
     recipe = Recipe(network=network, **{k: _tuple(v) for k, v in table.items()})
+    if recipe.only_quick and not network.quick8:
+        raise BadRequest(f"{path}: only_quick, but quick8 is 0: there is no quick analysis")
     if not 0 <= recipe.hold < 1:
         raise BadRequest(f"{path}: hold is {recipe.hold}, not from 0 to below 1")
     if recipe.optimiser not in OPTIMISERS:
@@ -138,8 +141,16 @@ class Run:
         self.recorded = None
         if compiled and device != "cpu":
             compile_parts(self.model)
+        alone = None
         if recipe.only_entropy:
-            self.model.requires_grad_(False).entropy.requires_grad_(True)
+            alone = self.model.entropy
+        elif recipe.only_quick:
+            alone = self.model.quick
+        elif self.model.quick is not None:
+            self.model.quick.requires_grad_(False)  # it learns from the whole analysis, afterwards
+        if alone is not None:
+            self.model.requires_grad_(False)
+            alone.requires_grad_(True)
         pairs = zip(self.average.parameters(), self.model.parameters(), strict=True)
         trained = [(old, new) for old, new in pairs if new.requires_grad]
         self.averaged, self.trained = map(list, zip(*trained, strict=True))
@@ -286,6 +297,12 @@ class Run:
         return torch.exp(power * log2_step) / mean
 
     def _terms(self, x, base_log2, log2_step, absent) -> Terms:
+        if self.recipe.only_quick:
+            with torch.no_grad():
+                _, wanted, *_ = self.model.analyse(x)
+            _, found, *_ = self.model.analyse(x, quick=True)
+            nothing = torch.zeros(len(x), device=x.device)
+            return Terms(likeness(found, wanted), nothing, nothing, nothing, nothing)
         if self.recipe.only_entropy:
             *_, base_bits, bits = self.model.code(x, base_log2, log2_step)
             coded = Coded(x, x, base_bits, bits)  # no synthesis, so no distortion
@@ -310,7 +327,8 @@ class Run:
             for n in range(count):
                 x = self.held_out.centred(n).to(self.device)
                 log2_step = torch.full((1, 1, 1, 1), math.log2(step), device=self.device)
-                coded = self.average(x, log2_step + COARSER / 32, log2_step)
+                logs = log2_step + COARSER / 32, log2_step
+                coded = self.average(x, *logs, quick=self.recipe.only_quick)
                 coded.full.clamp_(-128, 127), coded.base.clamp_(-128, 127)
                 terms = rate_distortion(x, coded, log2_step, self.recipe.base_weight)
                 psnr = [

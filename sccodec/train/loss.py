@@ -15,6 +15,7 @@ import torch
 
 from sccodec.latents.worth import FINEST_BELOW, LAMBDA
 from sccodec.train.model import Coded
+from sccodec.train.networks import BLOCK, UNIT
 
 
 class Terms(NamedTuple):
@@ -44,3 +45,11 @@ def rate_distortion(x, coded: Coded, log2_step, base_weight: float, absent=None)
         full_weight = torch.where(absent, small_weight, weight)
     loss = bpp + full_weight * mse + small_weight * base_mse
     return Terms(loss, base_bpp, bpp, base_mse, mse)
+
+
+def likeness(found, wanted) -> torch.Tensor:
+    """(N,): what latents `found` cost for not being `wanted`, both (N, C, h, w).
+
+    In bits per pixel at a step of 1, if the synthesis keeps lengths.
+    """
+    return UNIT * (found - wanted).square().sum((1, 2, 3)) / (BLOCK**2 * found[0, 0].numel())

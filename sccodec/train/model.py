@@ -23,6 +23,7 @@ from sccodec.train.networks import (
     Brick,
     Finish,
     Lap,
+    Quick,
     Shape,
     Synthesis,
 )
@@ -30,6 +31,7 @@ from sccodec.train.prior import Entropy
 from sccodec.transform.graphs import ABSENT, log2_of_plane, step_plane
 
 TRANSFORMS = ("analysis.", "synthesis.")  # whose bricks a warm start may widen
+QUICK = "quick."
 TOLD_BY_BOTH = "analysis.leave.weight"  # its inputs: channels at 1/16, then those at 1/8
 
 
@@ -55,13 +57,15 @@ class PictureModel(nn.Module):
         self.synthesis = Synthesis(shape)
         self.finish = Finish()
         self.entropy = Entropy(shape, offsets, hyper_steps)
+        self.quick = Quick(shape) if shape.quick8 else None
 
-    def forward(self, x, base_log2, log2_step, absent=None) -> Coded:
+    def forward(self, x, base_log2, log2_step, absent=None, quick: bool = False) -> Coded:
         """Codes x (N, 3, H, W) with one log2 step a sample and layer, each (N, 1, 1, 1).
 
-        `absent` (N,) bool marks samples whose enhancement the synthesis must do without.
+        `absent` (N,) bool marks samples whose enhancement the synthesis must do without;
+        `quick`: as with the quick analysis.
         """
-        base_hat, y_hat, base_bits, bits = self.code(x, base_log2, log2_step)
+        base_hat, y_hat, base_bits, bits = self.code(x, base_log2, log2_step, quick)
         plane = step_plane(log2_step)
         if absent is not None:
             gone = absent[:, None, None, None]
@@ -75,13 +79,13 @@ class PictureModel(nn.Module):
         full = self.finish(full, torch.exp2(log2_of_plane(planes[:, 1:])))
         return Coded(base, full, base_bits, bits)
 
-    def analyse(self, x):
+    def analyse(self, x, quick: bool = False):
         """Pixels x -> unquantised latents and hyper-latents of both layers, see `Analysis`."""
-        return self.analysis(self.lap(x))
+        return self.analysis(self.lap(x), self.quick if quick else None)
 
-    def code(self, x, base_log2, log2_step):
+    def code(self, x, base_log2, log2_step, quick: bool = False):
         """Latents as the syntheses get them, and bits (N,): base, enhancement, base, ..."""
-        y_base, y, z_base, z = self.analyse(x)
+        y_base, y, z_base, z = self.analyse(x, quick)
         entropy = self.entropy
         base_bits, base_hat, base_seen = entropy.layer(
             entropy.base, y_base, z_base, None, base_log2
@@ -173,7 +177,8 @@ def warm_start(model: PictureModel, path) -> tuple[int, int]:
     weights, state = _read(Path(path))
     own, taken = model.state_dict(), 0
     for name, part in model.named_modules():
-        if isinstance(part, Brick) and f"{name}.leave.weight" not in weights:
+        added = isinstance(part, Brick) and f"{name}.leave.weight" not in weights
+        if added and not name.startswith(QUICK):
             part.silence()
     narrow = _narrower(state.get("shape"), model.shape)
     if narrow and "synthesis.see.conv.weight" not in weights:
@@ -206,6 +211,7 @@ def _narrower(table: dict | None, now: Shape) -> Shape | None:
         return None
     may_differ = ("wide8", "wide16", "analysis_wide8", "analysis_wide16")
     may_differ += ("analysis8", "analysis16", "synthesis8", "synthesis16")
+    may_differ += ("quick8", "quick16", "quick_bricks")
     same = dataclasses.replace(before, **{name: getattr(now, name) for name in may_differ}) == now
     widths = ((s.wide8, s.wide16, *s.widths_of_analysis()) for s in (before, now))
     return before if same and all(a <= b for a, b in zip(*widths, strict=True)) else None

@@ -15,11 +15,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from sccodec.entropy.fixed import SLOPE
+from sccodec.latents.worth import LAMBDA
 from sccodec.train import wavelet
 
 # With orthonormal coefficients of 0..255 pixels times this gain, the slope of the
 # high-rate theory, dR/dD, meets lambda = 0.18 / step^2 (see `loss.py`) for every step.
 GAIN = 0.0833
+# Bits that a squared error of one step of a latent is worth by the loss, which is lambda * step^2 *
+# (pixels' error over latents'): what it costs if the synthesis keeps lengths and angles.
+UNIT = LAMBDA / (3 * GAIN**2)
 
 BLOCK = 16  # pixels along a side of what one latent's linear path sees
 LOW = 48  # low-band coefficients of 16x16 pixels: 4x4 positions, 3 colours
@@ -49,6 +53,9 @@ class Shape:
     base_bricks: int = 3
     prior_wide: tuple[int, int] = (64, 128)
     context_steps: int = 2
+    quick8: int = 0  # channels of the quick analysis at 1/8; 0: there is none
+    quick16: int = 0
+    quick_bricks: int = 2  # of it, at 1/8 and at 1/16
 
     @classmethod
     def read(cls, table: dict) -> Shape:
@@ -326,20 +333,39 @@ class Analysis(nn.Module):
         # Filled in by `start`: brings wavelet bands to unit size for the bricks.
         self.register_buffer("band_scale", torch.ones(LOW))
 
-    def forward(self, x):
+    def forward(self, x, quick: Quick | None = None):
+        """`quick`: what takes the place of the bricks of the enhancement."""
         bands = wavelet.forward(x, self.kernel)  # (N, 48, H/4, W/4)
         low = F.pixel_unshuffle(bands[:, :3], 4)  # (N, 48, H/16, W/16)
         high = F.pixel_unshuffle(bands[:, 3:], 4)
         y_base = self.base_linear(low)
         unit = low * self.band_scale[:3].repeat_interleave(16)[:, None, None]
         y_base = y_base + self.base_out(self.base_bricks(self.base_in(unit)))
-        y = self.linear(high) + self.leave(self.features(bands))
+        bricks = self if quick is None else quick
+        y = self.linear(high) + bricks.leave(self.features(bands, bricks))
         return y_base, y, self.base_hyper(y_base), self.hyper(y)
 
-    def features(self, bands):
+    def features(self, bands, bricks: Analysis | Quick | None = None):
         """Wavelet bands (N, 48, 4 h, 4 w) -> (N, C, h, w), what `leave` makes latents of."""
-        u = self.bricks8(self.enter(bands * self.band_scale[:, None, None]))
-        return torch.cat([self.bricks16(self.down(u)), F.pixel_unshuffle(u, 2)], 1)
+        bricks = bricks or self
+        u = bricks.bricks8(bricks.enter(bands * self.band_scale[:, None, None]))
+        return torch.cat([bricks.bricks16(bricks.down(u)), F.pixel_unshuffle(u, 2)], 1)
+
+
+class Quick(nn.Module):
+    """Smaller bricks for the enhancement of an `Analysis`, where an encoder is in a hurry.
+
+    All else is the analysis' own, and its latents are what these learn to give.
+    """
+
+    def __init__(self, shape: Shape):
+        super().__init__()
+        s = shape
+        self.enter = Down(LOW, s.quick8)
+        self.bricks8 = Bricks(s.quick8, s.quick_bricks)
+        self.down = Down(s.quick8, s.quick16)
+        self.bricks16 = Bricks(s.quick16, s.quick_bricks)
+        self.leave = pointwise(s.quick16 + 4 * s.quick8, s.enhancement, 0)
 
 
 class HyperAnalysis(nn.Module):

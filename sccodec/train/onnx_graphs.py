@@ -27,6 +27,7 @@ from sccodec.train.networks import (
     HyperAnalysis,
     Lap,
     Pass,
+    Quick,
     Synthesis,
 )
 from sccodec.train.wavelet import COLOURS
@@ -277,20 +278,20 @@ def _weight_at_8(down: Down, net: Analysis | Synthesis) -> torch.Tensor:
     return weight.reshape(len(weight), 3, 8, 8)
 
 
-def analysis_graph(net: Analysis, lap: Lap, path: Path) -> None:
-    b, kernel = Builder("analysis"), net.kernel
+def analysis_graph(net: Analysis, lap: Lap, path: Path, quick: Quick | None = None) -> None:
+    b, kernel, bricks = Builder("analysis"), net.kernel, quick or net
     pixels = b.lap("pixels", lap.matrix())
     y_base = b.conv(pixels, block_filters(net.base_linear, kernel[:3]), stride=16)
     low_in = torch.nn.Conv2d(LOW, net.base_in.out_channels, 1)
     low_in.weight.copy_(scaled(net.base_in, net.band_scale[:3].repeat_interleave(16)))
     u = b.conv(pixels, block_filters(low_in, kernel[:3]), net.base_in.bias, stride=16)
     y_base = b.add(y_base, b.layer(b.bricks(u, net.base_bricks), net.base_out))
-    u = b.bricks(_at_8(b, pixels, net.enter, net), net.bricks8)
+    u = b.bricks(_at_8(b, pixels, bricks.enter, net), bricks.bricks8)
     y = b.conv(pixels, block_filters(net.linear, kernel[3:]), stride=16)
-    v = b.bricks(b.layer(u, net.down.conv), net.bricks16)
-    down = net.down.conv
-    at_16, at_8 = net.leave.weight.split([down.out_channels, 4 * down.in_channels], 1)
-    y = b.add(y, b.conv(v, at_16, net.leave.bias))
+    down = bricks.down.conv
+    v = b.bricks(b.layer(u, down), bricks.bricks16)
+    at_16, at_8 = bricks.leave.weight.split([down.out_channels, 4 * down.in_channels], 1)
+    y = b.add(y, b.conv(v, at_16, bricks.leave.bias))
     y = b.add(y, b.conv(u, at_8.reshape(len(at_8), -1, 2, 2), stride=2))
     outputs = {
         "base.y": y_base,

@@ -22,9 +22,9 @@ from sccodec.errors import BadRequest
 from sccodec.latents import quantize
 from sccodec.latents.quantize import Analysed
 from sccodec.train import data, export, loop
-from sccodec.train.loss import rate_distortion
+from sccodec.train.loss import likeness, rate_distortion
 from sccodec.train.model import Coded, PictureModel, load, save_weights, start
-from sccodec.train.networks import Depthwise, Finish, Lap, Shape
+from sccodec.train.networks import GAIN, Depthwise, Finish, Lap, Shape
 from sccodec.train.prior import Quantiser
 
 TINY = Shape(
@@ -266,10 +266,23 @@ def test_a_run_goes_on_with_its_own_network_only(folder, tmp_path):
         loop.Run(wider, folder, tmp_path / "run", tmp_path / "cache", "cpu")
 
 
-@pytest.mark.parametrize("how", [{"only_entropy": True}, {"objectives": 2}])
-def test_ways_to_train(folder, tmp_path, how):
+QUICK = replace(TINY, quick8=4, quick16=6, quick_bricks=1)
+EVERYTHING = {"lap", "analysis", "base_synthesis", "synthesis", "finish", "entropy"}
+
+
+@pytest.mark.parametrize(
+    ("how", "trained"),
+    [
+        ({"only_entropy": True}, {"entropy"}),
+        ({"only_quick": True, "network": QUICK}, {"quick"}),
+        ({"network": QUICK}, EVERYTHING),
+        ({"objectives": 2}, EVERYTHING),
+    ],
+)
+def test_ways_to_train(folder, tmp_path, how, trained):
     recipe = replace(loop.read_recipe(folder / "tiny.toml"), batch=4, **how)
     run = loop.Run(recipe, folder, tmp_path / "run", tmp_path / "cache", "cpu")
+    torch.nn.init.normal_(run.model.analysis.leave.weight)  # or a quick one has nothing to learn
     before = {name: value.clone() for name, value in run.model.state_dict().items()}
     run.train(say=lambda line: None)
     changed = {
@@ -277,8 +290,37 @@ def test_ways_to_train(folder, tmp_path, how):
         for name, value in run.model.state_dict().items()
         if not torch.equal(value, before[name])
     }
-    everything = {"lap", "analysis", "base_synthesis", "synthesis", "finish", "entropy"}
-    assert changed == ({"entropy"} if "only_entropy" in how else everything)
+    assert changed == trained
+
+
+def test_a_quick_analysis_learns_the_latents_of_the_whole_one(folder, tmp_path):
+    recipe = replace(
+        loop.read_recipe(folder / "tiny.toml"),
+        **{"only_quick": True, "network": QUICK, "steps": 40, "rate": 1e-2, "warm_up": 1},
+    )
+    torch.manual_seed(0)
+    run = loop.Run(recipe, folder, tmp_path / "run", tmp_path / "cache", "cpu")
+    torch.nn.init.normal_(run.model.analysis.leave.weight, std=0.3)
+    x = run.crops.centred(0)
+
+    def unlike() -> float:
+        with torch.no_grad():
+            (base, wanted, *_), (same, found, *_) = (run.model.analyse(x, q) for q in (False, True))
+        assert torch.equal(base, same)
+        return likeness(found, wanted).item()
+
+    before = unlike()
+    run.train(say=lambda line: None)
+    assert unlike() < 0.8 * before
+
+
+def test_likeness_is_what_a_step_costs_by_the_loss():
+    """Of a synthesis that keeps lengths: one latent, one unit off."""
+    wanted = torch.zeros(1, 3, 2, 2)
+    found = wanted.clone()
+    found[0, 1, 0, 1] = 1
+    pixels = (1 / GAIN) ** 2 / (3 * 4 * 256)  # mean squared error of three colours
+    assert likeness(found, wanted).item() == pytest.approx(0.18 * pixels)
 
 
 def test_the_linear_path_alone_is_near_orthonormal(folder, tmp_path):
@@ -315,9 +357,9 @@ def test_flat_areas_stay_flat_in_a_lapped_transform():
 def test_exported_graphs_are_the_networks(folder, tmp_path):
     """Up to the rounding of their weights to float16."""
     torch.manual_seed(0)
-    model = PictureModel(TINY).eval()
+    model = PictureModel(QUICK).eval()
     start(model, data.load([folder / "train.tar"], tmp_path, smallest=64))
-    for net in (model.base_synthesis.leave, model.synthesis.leave):
+    for net in (model.base_synthesis.leave, model.synthesis.leave, model.quick.leave):
         torch.nn.init.normal_(net.weight, std=0.5)
     for one in model.finish:
         torch.nn.init.normal_(one.mix, std=0.1)
@@ -325,7 +367,7 @@ def test_exported_graphs_are_the_networks(folder, tmp_path):
     x = torch.from_numpy(scene(3, 128)).permute(2, 0, 1)[None].float() - 128
     plane = torch.full((1, 1, 8, 8), 0.5)
     with torch.no_grad():
-        latents = model.analyse(x)
+        latents, quick = model.analyse(x), model.analyse(x, quick=True)
         both = torch.cat(latents[:2], 1)
         base = model.lap(model.base_synthesis(latents[0], plane), undo=True)
         full = model.lap(model.synthesis(both, plane.expand(1, 2, 8, 8)), undo=True)
@@ -334,8 +376,10 @@ def test_exported_graphs_are_the_networks(folder, tmp_path):
         session = onnxruntime.InferenceSession(exported.folder / f"{name}.onnx")
         return session.run(None, {key: value.numpy() for key, value in inputs.items()})
 
-    for found, wanted in zip(ran("analysis", pixels=x), latents, strict=True):
-        np.testing.assert_allclose(found, wanted, atol=0.05)
+    for name, expected in (("analysis", latents), ("analysis.quick", quick)):
+        for found, wanted in zip(ran(name, pixels=x), expected, strict=True):
+            np.testing.assert_allclose(found, wanted, atol=0.05)
+    assert (quick[1] - latents[1]).abs().mean() > 0.1
     (found,) = ran("base", latents=latents[0], steps=plane)
     np.testing.assert_allclose(found, base, atol=0.5)
     (found,) = ran("enhancement", latents=both, steps=plane.expand(1, 2, 8, 8))
@@ -435,6 +479,9 @@ def test_unknown_recipe_keys_and_missing_data_are_named(folder, tmp_path):
         loop.read_recipe(wrong)
     wrong.write_text('name = "wrong"\noptimiser = "luck"\n')
     with pytest.raises(BadRequest, match="no optimiser luck; known: adam, soap"):
+        loop.read_recipe(wrong)
+    wrong.write_text('name = "wrong"\nonly_quick = true\n')
+    with pytest.raises(BadRequest, match="there is no quick analysis"):
         loop.read_recipe(wrong)
     wrong.write_text('name = "wrong"\nhold = 1.0\n')
     with pytest.raises(BadRequest, match=r"hold is 1\.0"):
