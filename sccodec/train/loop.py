@@ -69,14 +69,15 @@ def read_recipe(name: str | Path) -> Recipe:
 
     Raises BadRequest for an unknown recipe or key.
     """
-    path = Path(name)
-    if path.suffix != ".toml":
-        path = RECIPES / f"{name}.toml"
-    if not path.exists():
-        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
-        raise BadRequest(f"no recipe {name}", hint=f"known recipes: {known}; or give a .toml file")
-    table = tomllib.loads(path.read_text())
-    network = Shape.read(table.pop("network", {}))
+    path, table = _table(name)
+    if "extends" in table:
+        basis = table.pop("extends")
+        _, common = _table(path.parent / basis if basis.endswith(".toml") else basis)
+        table = common | table | {"network": common["network"] | table["network"]}
+    try:
+        network = Shape.read(table.pop("network"))
+    except TypeError as error:
+        raise BadRequest(f"{path}: network: {error}") from None
     known = {f.name for f in fields(Recipe)}
     unknown = sorted(set(table) - known)
     if unknown:
@@ -89,6 +90,21 @@ def read_recipe(name: str | Path) -> Recipe:
     if recipe.optimiser not in OPTIMISERS:
         raise BadRequest(f"{path}: no optimiser {recipe.optimiser}; known: {', '.join(OPTIMISERS)}")
     return recipe
+
+
+def _table(name: str | Path) -> tuple[Path, dict]:
+    """A recipe's path, and what it says; it has a network."""
+    path = Path(name)
+    if path.suffix != ".toml":
+        path = RECIPES / f"{name}.toml"
+    if not path.exists():
+        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
+        raise BadRequest(f"no recipe {name}", hint=f"known recipes: {known}; or give a .toml file")
+    try:
+        table = tomllib.loads(path.read_text())
+    except ValueError as error:
+        raise BadRequest(f"{path}: {error}") from None
+    return path, {"network": {}} | table
 
 
 def share_of_peak(progress: float, hold: float) -> float:

@@ -472,6 +472,17 @@ def test_the_rate_is_held_and_then_falls():
     assert loop.share_of_peak(1, 0.5) == pytest.approx(0.01)
 
 
+def test_a_recipe_may_extend_another(tmp_path):
+    whole, quick = loop.read_recipe("photo"), loop.read_recipe("photo-quick")
+    network = replace(whole.network, quick8=128, quick16=192, quick_bricks=2)
+    assert (quick.network, quick.sources, quick.only_quick) == (network, whole.sources, True)
+    assert quick.rate != whole.rate
+    (tmp_path / "basis.toml").write_text('name = "basis"\nbatch = 3\n')
+    more = tmp_path / "more.toml"
+    more.write_text('name = "more"\nextends = "basis.toml"\n')  # beside it
+    assert loop.read_recipe(more) == replace(loop.read_recipe(tmp_path / "basis.toml"), name="more")
+
+
 def test_unknown_recipe_keys_and_missing_data_are_named(folder, tmp_path):
     wrong = tmp_path / "wrong.toml"
     wrong.write_text('name = "wrong"\nspeed = 3\n')
@@ -485,6 +496,15 @@ def test_unknown_recipe_keys_and_missing_data_are_named(folder, tmp_path):
         loop.read_recipe(wrong)
     wrong.write_text('name = "wrong"\nhold = 1.0\n')
     with pytest.raises(BadRequest, match=r"hold is 1\.0"):
+        loop.read_recipe(wrong)
+    wrong.write_text('name = "wrong"\n[network]\nwider = 3\n')
+    with pytest.raises(BadRequest, match=r"wrong\.toml: network: .*wider"):
+        loop.read_recipe(wrong)
+    wrong.write_text("name = wrong")
+    with pytest.raises(BadRequest, match=r"wrong\.toml: Invalid value"):
+        loop.read_recipe(wrong)
+    wrong.write_text('name = "wrong"\nextends = "nonsense"\n')
+    with pytest.raises(BadRequest, match="no recipe nonsense"):
         loop.read_recipe(wrong)
     with pytest.raises(BadRequest, match="no recipe nonsense"):
         loop.read_recipe("nonsense")
