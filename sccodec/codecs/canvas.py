@@ -36,12 +36,11 @@ def canvas(picture: Picture, rows: Span, columns: Span) -> np.ndarray:
 class Latents:
     """Latents and step planes of a rectangle of the latent grid, filled tile by tile.
 
-    With `keep`, what the networks make of them is remembered for other corrections.
+    kept: what the networks make of them is remembered there, for other corrections or gradients.
     """
 
-    def __init__(self, model: Model, window: Box, keep: bool = False):
-        self.model, self.window = model, window
-        self.kept: Kept | None = {} if keep else None
+    def __init__(self, model: Model, window: Box, kept: Kept | None = None):
+        self.model, self.window, self.kept = model, window, kept
         shape = (window.height, window.width)
         self.first = np.cumsum([0, *(plan.latents for plan in model.layers)])
         self.values = np.zeros((int(self.first[-1]), *shape), np.float32)
@@ -61,7 +60,7 @@ class Latents:
         correction: Correction | None = None,
     ) -> None:
         """One (layer, tile), as far as it lies in the window."""
-        if self.kept:
+        if self.kept is not None:
             self.kept.clear()
         part = box.grown(0, self.window)
         rows = slice(part.top - self.window.top, part.bottom - self.window.top)

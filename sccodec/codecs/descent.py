@@ -34,7 +34,9 @@ SLOW = 0.5
 
 def descends(coder: TileCoder) -> bool:
     """Whether the effort is enough, and the model has what it takes."""
-    return coder.effort in PASSES and all(head.gradient for head in coder.model.heads)
+    return coder.effort in PASSES and all(
+        head.signs and head.gradient for head in coder.model.heads
+    )
 
 
 def descended(
@@ -90,7 +92,7 @@ class _Descent:
 
     def look(self, coder: TileCoder, on: bool, told: Progress) -> tuple[Latents, np.ndarray]:
         """What `coder` comes to, and the gradient there if it goes `on`; keeps what costs less."""
-        quantised, costs = coder.quantised(self.step, self.jobs, told)
+        quantised, costs = coder.quantised(self.step, self.jobs, told, gradient=on)
         for (tile, _), front in corrections(coder, quantised, self.picture, self.jobs).items():
             costs[tile] += 8 * len(front)
         errors, slopes = quantised.slopes(self.picture, self.worths, self.jobs, on)

@@ -24,6 +24,7 @@ from sccodec.media.image import Picture, read, select_metadata, write
 from sccodec.profiles.registry import DEFAULT, Model, find
 from sccodec.threads import Progress
 from sccodec.transform.graphs import HYPER, LATENT
+from sccodec.transform.synthesis import Kept
 
 DEFAULT_QUALITY = 50.0
 DEFAULT_EFFORT = 5
@@ -284,7 +285,7 @@ def _code(
     if coder.effort == 1:
         return coded, None
     corrected = coder.effort >= CORRECTED
-    known = coder.decoded(coded, step, keep=corrected)
+    known = coder.decoded(coded, step, Kept() if corrected else None)
     if corrected:
         coded = correct(coder, coded, known, picture, jobs)
     return coded, known

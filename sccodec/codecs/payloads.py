@@ -20,6 +20,7 @@ from sccodec.profiles.registry import Model
 from sccodec.threads import Progress, each, share
 from sccodec.transform.finish import Correction
 from sccodec.transform.graphs import HYPER, LATENT
+from sccodec.transform.synthesis import Kept
 
 
 @dataclass(frozen=True)
@@ -95,11 +96,11 @@ class TileCoder:
         return self._counted[step]
 
     def quantised(
-        self, step: int, jobs: int, progress: Progress | None = None
+        self, step: int, jobs: int, progress: Progress | None = None, gradient: bool = False
     ) -> tuple[Latents, np.ndarray]:
         """What a decoder would know at a step index, and the bits of each tile; nothing is coded.
 
-        Bits are those of the symbols alone.
+        Bits are those of the symbols alone. `gradient`: one will be asked for.
         """
         inner = share(jobs, len(self.grid))
 
@@ -107,7 +108,8 @@ class TileCoder:
             found = self.choices(tile, step, inner)
             return [(chooser.bits, coded.latent) for _, (chooser, coded) in found]
 
-        latents, bits = Latents(self.model, self.grid.canvas, keep=True), np.zeros(len(self.grid))
+        latents = Latents(self.model, self.grid.canvas, Kept(gradient))
+        bits = np.zeros(len(self.grid))
         for tile, found in enumerate(each(work, range(len(self.grid)), jobs, progress)):
             for n, (more, latent) in enumerate(found):
                 latents.put(n, self.grid.latents(tile), latent, self.step(n, tile, step))
@@ -146,9 +148,9 @@ class TileCoder:
 
         return each(work, range(len(self.grid)), jobs, progress)
 
-    def decoded(self, coded: Coded, step: int, keep: bool = False) -> Latents:
+    def decoded(self, coded: Coded, step: int, kept: Kept | None = None) -> Latents:
         """What a decoder of these parts knows, of all layers and the whole canvas."""
-        latents = Latents(self.model, self.grid.canvas, keep)
+        latents = Latents(self.model, self.grid.canvas, kept)
         for tile, parts in enumerate(coded):
             for n, part in enumerate(parts):
                 if part:

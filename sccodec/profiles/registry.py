@@ -57,6 +57,7 @@ class LayerPlan:
     # For the encoder alone: graphs of the gradients of head and finish by what they are given,
     # and what a squared error of one step of a latent is worth in bits, about. Without, latents
     # are not moved along gradients.
+    signs: str | None = None
     gradient: str | None = None
     finish_gradient: str | None = None
     unit: float = 0.0
@@ -182,7 +183,8 @@ class Model:
             Head(
                 Graph(self.folder / layer.head, layer.halo),
                 self._finish(layer) if layer.finish else None,
-                self._gradient(layer.gradient),
+                self._graph(layer.signs),
+                self._graph(layer.gradient),
             )
             for layer in self.layers
         )
@@ -193,9 +195,9 @@ class Model:
 
     def _finish(self, layer: LayerPlan) -> Finish:
         graph = Graph(self.folder / layer.finish, 0)
-        return Finish(graph, layer.bends, layer.reach, self._gradient(layer.finish_gradient))
+        return Finish(graph, layer.bends, layer.reach, self._graph(layer.finish_gradient))
 
-    def _gradient(self, name: str | None) -> Graph | None:
+    def _graph(self, name: str | None) -> Graph | None:
         return Graph(self.folder / name, 0) if name else None
 
 

@@ -40,7 +40,7 @@ FINISH_INPUTS = {
     "mix": [COLOURS, BENDS, 1, 1],
     "straight": [COLOURS, COLOURS, 3, 3],
 }
-STEEP = 2.0**60  # makes a sign of any number; comparisons take ONNX Runtime ten times as long
+SIGNS = "signs."  # what names of values that are bool begin with
 SHARED = 1024  # bytes of a weight from which on a graph looks it up in another
 UNCLIPPED = 2.0**-16  # brings pixels, in steps, far below 1
 
@@ -98,18 +98,18 @@ class Builder:
     def shuffle(self, x: str, factor: int) -> str:
         return self.node("DepthToSpace", x, blocksize=factor, mode="CRD")
 
-    def brick(self, x: str, brick: Brick, bends: list[tuple[str, str]] | None = None) -> str:
-        """`bends` is told what the two activations give."""
+    def brick(self, x: str, brick: Brick, bent: list[str] | None = None) -> str:
+        """`bent` is told what the two activations give."""
         u = self.act(self.layer(x, brick.enter))
         x = self.add(x, self.layer(self.layer(u, brick.spread), brick.leave))
         v = self.act(self.layer(x, brick.widen))
-        if bends is not None:
-            bends.append((u, v))
+        if bent is not None:
+            bent += [u, v]
         return self.add(x, self.layer(v, brick.narrow))
 
-    def bricks(self, x: str, stack, bends: list[tuple[str, str]] | None = None) -> str:
+    def bricks(self, x: str, stack, bent: list[str] | None = None) -> str:
         for brick in stack:
-            x = self.brick(x, brick, bends)
+            x = self.brick(x, brick, bent)
         return x
 
     # Adjoints: from the gradient by what a layer gives, that by what it was given.
@@ -135,14 +135,14 @@ class Builder:
         turned = self.node("Transpose", flat, perm=[1, 0, 2, 3])
         return self.shuffle(self.convolved([slope, turned], 1), factor)
 
-    def act_back(self, slope: str, bent: str) -> str:
-        """`bent`: what the activation gave, which has the sign of what it was given."""
-        steep = self.node("Mul", bent, self.exact(np.float32(STEEP)))
+    def act_back(self, slope: str, sign: str) -> str:
+        """`sign`: bool, whether the activation gave something positive."""
+        number = self.node("Cast", sign, to=TensorProto.FLOAT)
         limits = self.exact(np.float32(SLOPE)), self.exact(np.float32(1))
-        return self.node("Mul", slope, self.node("Clip", steep, *limits))
+        return self.node("Mul", slope, self.node("Clip", number, *limits))
 
-    def bricks_back(self, slope: str, stack, bends: list[tuple[str, str]]) -> str:
-        for brick, (u, v) in zip(reversed(stack), reversed(bends), strict=True):
+    def bricks_back(self, slope: str, stack, signs: list[str]) -> str:
+        for brick, u, v in zip(reversed(stack), signs[-2::-2], signs[::-2], strict=True):
             back = self.act_back(self.pointwise_back(slope, brick.narrow.weight), v)
             slope = self.add(slope, self.pointwise_back(back, brick.widen.weight))
             back = self.pointwise_back(slope, brick.leave.weight)
@@ -205,7 +205,8 @@ class Builder:
                 names[:] = [public.get(name, name) for name in names]
 
         def info(name, shape):
-            return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+            kind = TensorProto.BOOL if name.startswith(SIGNS) else TensorProto.FLOAT
+            return helper.make_tensor_value_info(name, kind, shape)
 
         nodes, used = self._needed(set(outputs))
         graph = helper.make_graph(
@@ -334,15 +335,17 @@ def _pixel_layer(b: Builder, x: str, conv, kernel, cells: int, weight=None) -> s
 
 
 def base_graph(net: BaseSynthesis, lap: Lap, path: Path) -> None:
-    b = Builder("base")
-    enter = scaled(net.enter, net.unit)
-    u = b.node("Concat", "latents", "steps", axis=1)
-    u = b.bricks(b.conv(u, enter, net.enter.bias), net.bricks)
-    pixels = b.add(
-        _pixel_layer(b, "latents", net.linear, net.kernel, 4, _all_bands(net)),
-        _pixel_layer(b, u, net.leave, net.kernel, 4),
-    )
-    _save_synthesis(b, lap, path, net.linear.in_channels, 1, pixels)
+    """The synthesis, and beside it that which tells signs too."""
+    for told in (False, True):
+        b, bent = Builder("base"), []
+        enter = scaled(net.enter, net.unit)
+        u = b.node("Concat", "latents", "steps", axis=1)
+        u = b.bricks(b.conv(u, enter, net.enter.bias), net.bricks, bent)
+        pixels = b.add(
+            _pixel_layer(b, "latents", net.linear, net.kernel, 4, _all_bands(net)),
+            _pixel_layer(b, u, net.leave, net.kernel, 4),
+        )
+        _save_synthesis(b, lap, path, net.linear.in_channels, 1, pixels, bent if told else None)
 
 
 def _all_bands(net: BaseSynthesis) -> torch.Tensor:
@@ -353,50 +356,51 @@ def _all_bands(net: BaseSynthesis) -> torch.Tensor:
 
 
 def base_gradient(net: BaseSynthesis, lap: Lap, forward: Path) -> None:
-    """`slope`, the gradient of a cost by pixels of `base_graph` -> that by its latents.
+    """`slope`, the gradient of a cost by pixels of `base_graph`, and signs -> that by its latents.
 
     `forward`: that graph, beside which this one is written.
     """
-    b, bends = Builder("base.gradient"), []
-    enter = scaled(net.enter, net.unit)
-    u = b.node("Concat", "latents", "steps", axis=1)
-    b.bricks(b.conv(u, enter, net.enter.bias), net.bricks, bends)
+    b, signs = Builder("base.gradient"), _signs(net.bricks)
     slope = _slope(b, lap)
     back = b.shuffled_back(slope, _pixel_weight(net.leave.weight, net.kernel, 4), 16)
-    back = b.bricks_back(back, net.bricks, bends)
+    back = b.bricks_back(back, net.bricks, signs)
     direct = b.shuffled_back(slope, _pixel_weight(_all_bands(net), net.kernel, 4), 16)
-    _save_gradient(b, forward, net.linear.in_channels, 1, direct, back, enter)
+    _save_gradient(b, forward, direct, back, net, signs)
 
 
 def full_graph(net: Synthesis, lap: Lap, path: Path) -> None:
-    b = Builder("enhancement")
-    u = b.node("Concat", "latents", "steps", axis=1)
-    u = b.bricks(b.conv(u, scaled(net.enter, net.unit), net.enter.bias), net.bricks16)
-    plain = _pixel_layer(b, "latents", net.linear, net.kernel, 4)
-    u = b.add(b.shuffle(b.layer(u, net.up), 2), _at_8(b, plain, net.see, net))
-    pixels = b.add(plain, _pixel_layer(b, b.bricks(u, net.bricks8), net.leave, net.kernel, 2))
-    _save_synthesis(b, lap, path, net.linear.in_channels, 2, pixels)
+    """The synthesis, and beside it that which tells signs too."""
+    for told in (False, True):
+        b, bent = Builder("enhancement"), []
+        u = b.node("Concat", "latents", "steps", axis=1)
+        u = b.bricks(b.conv(u, scaled(net.enter, net.unit), net.enter.bias), net.bricks16, bent)
+        plain = _pixel_layer(b, "latents", net.linear, net.kernel, 4)
+        u = b.add(b.shuffle(b.layer(u, net.up), 2), _at_8(b, plain, net.see, net))
+        u = b.bricks(u, net.bricks8, bent)
+        pixels = b.add(plain, _pixel_layer(b, u, net.leave, net.kernel, 2))
+        _save_synthesis(b, lap, path, net.linear.in_channels, 2, pixels, bent if told else None)
 
 
 def full_gradient(net: Synthesis, lap: Lap, forward: Path) -> None:
-    """`slope`, the gradient of a cost by pixels of `full_graph` -> that by its latents.
+    """`slope`, the gradient of a cost by pixels of `full_graph`, and signs -> that by its latents.
 
     `forward`: that graph, beside which this one is written.
     """
-    b, at_16, at_8 = Builder("enhancement.gradient"), [], []
-    enter = scaled(net.enter, net.unit)
-    u = b.node("Concat", "latents", "steps", axis=1)
-    u = b.bricks(b.conv(u, enter, net.enter.bias), net.bricks16, at_16)
-    plain = _pixel_layer(b, "latents", net.linear, net.kernel, 4)
-    u = b.add(b.shuffle(b.layer(u, net.up), 2), _at_8(b, plain, net.see, net))
-    b.bricks(u, net.bricks8, at_8)
+    b, signs = Builder("enhancement.gradient"), _signs(net.bricks16, net.bricks8)
+    at_16 = 2 * len(net.bricks16)
     slope = _slope(b, lap)
     back = b.shuffled_back(slope, _pixel_weight(net.leave.weight, net.kernel, 2), 8)
-    back = b.bricks_back(back, net.bricks8, at_8)
+    back = b.bricks_back(back, net.bricks8, signs[at_16:])
     slope = b.add(slope, b.strided_back(back, _weight_at_8(net.see, net)))
     direct = b.shuffled_back(slope, _pixel_weight(net.linear.weight, net.kernel, 4), 16)
-    back = b.bricks_back(b.shuffled_back(back, net.up.weight, 2), net.bricks16, at_16)
-    _save_gradient(b, forward, net.linear.in_channels, 2, direct, back, enter)
+    back = b.shuffled_back(back, net.up.weight, 2)
+    back = b.bricks_back(back, net.bricks16, signs[:at_16])
+    _save_gradient(b, forward, direct, back, net, signs)
+
+
+def _signs(*stacks) -> list[str]:
+    """Names of what the activations' signs are told as, two for each brick."""
+    return [f"{SIGNS}{n}" for n in range(2 * sum(map(len, stacks)))]
 
 
 def _gradient_of(forward: Path) -> Path:
@@ -408,17 +412,13 @@ def _slope(b: Builder, lap: Lap) -> str:
     return b.lap("slope", lap.matrix(undo=True).T)
 
 
-def _save_gradient(
-    b: Builder, forward: Path, latents: int, layers: int, direct, back, enter
-) -> None:
+def _save_gradient(b: Builder, forward: Path, direct, back, net, signs: list[str]) -> None:
     """`direct`: the gradient by what the linear path does; `back`: that by what `enter` gives."""
-    turned = b.node("Slice", b.turned(enter), b.whole(0), b.whole(latents), b.whole(0))
+    turned = b.turned(scaled(net.enter, net.unit))
+    latents = b.whole(net.linear.in_channels)
+    turned = b.node("Slice", turned, b.whole(0), latents, b.whole(0))
     gradient = b.add(direct, b.convolved([back, turned], 1))
-    inputs = {
-        "latents": [1, latents, "h", "w"],
-        "steps": [1, layers, "h", "w"],
-        "slope": [1, COLOURS, "H", "W"],
-    }
+    inputs = {"slope": [1, COLOURS, "H", "W"]} | {name: [None] * 4 for name in signs}
     b.save(_gradient_of(forward), inputs, {"gradient": gradient}, forward)
 
 
@@ -489,8 +489,14 @@ def _pass(b: Builder, one: Pass, net: Finish) -> tuple[str, str]:
 
 
 def _save_synthesis(
-    b: Builder, lap: Lap, path: Path, latents: int, layers: int, pixels: str
+    b: Builder, lap: Lap, path: Path, latents: int, layers: int, pixels: str, bent: list[str] | None
 ) -> None:
-    pixels = b.lap(pixels, lap.matrix(undo=True))
+    """`bent`: what activations give, if their signs are told; the graph's weights lie in `path`."""
+    outputs = {"pixels": b.lap(pixels, lap.matrix(undo=True))}
     inputs = {"latents": [1, latents, "h", "w"], "steps": [1, layers, "h", "w"]}
-    b.save(path, inputs, {"pixels": pixels})
+    if bent is None:
+        b.save(path, inputs, outputs)
+        return
+    for n, value in enumerate(bent):
+        outputs[f"{SIGNS}{n}"] = b.node("Greater", value, b.exact(np.float32(0)))
+    b.save(path.with_suffix(".signs.onnx"), inputs, outputs, path)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,21 +14,76 @@ from sccodec.threads import each
 from sccodec.transform.finish import Finish, Piece, Rectangle, See
 from sccodec.transform.graphs import ABSENT, LATENT, WINDOW, Graph, Window, at_a_time, log2_of_plane
 
-MOST_KEPT = 24  # windows: 140 MiB
+MOST_KEPT = 24  # windows: 140 MiB, and 60 of signs
 # Gradients are taken of parts of a window with less around them than there is to see: what that
-# leaves out is a hundredth, and what a network remembers for its gradient stays in the cache.
+# leaves out is a hundredth.
 PART, RIM = 24, 2  # latents; parts are about so large, and a window of 512 pixels is one
-Kept = dict[tuple["Head", Window], np.ndarray]  # pixels before the finish
+
+Cut = tuple[slice, slice, slice]  # channels, rows, columns
+
+
+class Made(NamedTuple):
+    """What the graph of a head makes of a window."""
+
+    pixels: np.ndarray  # (3, H, W), before the finish
+    signs: dict[str, Bits] | None = None  # of the activations, if they were asked for
+
+
+class Bits(NamedTuple):
+    """An array of bool, eight to a byte."""
+
+    packed: np.ndarray
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Bits:
+        return cls(np.packbits(values), values.shape)
+
+    def unpacked(self) -> np.ndarray:
+        count = math.prod(self.shape)
+        return np.unpackbits(self.packed, count=count).view(bool).reshape(self.shape)
+
+
+class Kept:
+    """What graphs made of some latents, for the next call with the same ones.
+
+    With `signs`, what their gradients take too.
+    """
+
+    def __init__(self, signs: bool = False):
+        self.signs = signs
+        self._made: dict[tuple[Head, Window], Made] = {}
+
+    def takes(self, head: Head, window: Window) -> bool:
+        """Whether it is there, or there is room for it."""
+        return (head, window) in self._made or len(self._made) < MOST_KEPT
+
+    def get(self, head: Head, window: Window) -> Made | None:
+        return self._made.get((head, window))
+
+    def put(self, head: Head, window: Window, made: Made) -> None:
+        if self.takes(head, window):
+            self._made[head, window] = made
+
+    def clear(self) -> None:
+        self._made.clear()
 
 
 class Head:
     """The synthesis of one layer: a graph from latents to pixels, and perhaps a finish.
 
-    `gradient`: the graph's adjoint, for `slopes`; None: an encoder must do without.
+    `signs`: the graph once more, telling the signs of its activations too; `gradient`: its adjoint,
+    which takes them. Both for `slopes`; None: an encoder must do without.
     """
 
-    def __init__(self, graph: Graph, finish: Finish | None = None, gradient: Graph | None = None):
-        self.graph, self.finish, self.gradient = graph, finish, gradient
+    def __init__(
+        self,
+        graph: Graph,
+        finish: Finish | None = None,
+        signs: Graph | None = None,
+        gradient: Graph | None = None,
+    ):
+        self.graph, self.finish, self.signs, self.gradient = graph, finish, signs, gradient
 
     def load_ahead(self) -> None:
         """Begins to load what `__call__` needs, while latents are still being decoded."""
@@ -49,7 +106,7 @@ class Head:
         the graph gave for these latents; it is filled.
         """
         y, x = window
-        pixels = self._plain(latents, planes, window, kept)
+        pixels = self._made(latents, planes, window, kept).pixels
         if self.finish is None:
             return pixels[_inside(window)]
         told = None
@@ -71,7 +128,7 @@ class Head:
     ) -> np.ndarray:
         """The gradient of a cost by `latents` (C, h, w), from that by the pixels of `__call__`,
         `slope` (3, H, W)."""
-        pixels = self._plain(latents, planes, window, kept)
+        pixels, signs = self._made(latents, planes, window, kept, signs=True)
         if self.finish is None:
             before = np.zeros_like(pixels)
             before[_inside(window)] = slope
@@ -79,23 +136,34 @@ class Head:
             where = self._finished(planes, window, pieces)
             before = self.finish.slopes(pixels, *where, slope)
         found = np.zeros_like(latents)
+        signs = {name: bits.unpacked() for name, bits in signs.items()}
         for part in product(*(_parts(span) for span in window)):
             cut = _outside(part)
             here = np.zeros_like(before[_pixels(cut)])
             here[_inside(part)] = before[_pixels(_kept(part))]
-            inputs = {"latents": latents[cut], "steps": planes[cut], "slope": here}
-            inputs = {name: np.ascontiguousarray(value)[None] for name, value in inputs.items()}
-            found[cut] += self.gradient.run(**inputs)["gradient"][0]
+            inputs = {}
+            for name, value in signs.items():
+                finer = value.shape[2] // latents.shape[1]
+                inputs[name] = np.ascontiguousarray(value[:, *_scaled(cut, finer)])
+            found[cut] += self.gradient.run(slope=here[None], **inputs)["gradient"][0]
         return found
 
-    def _plain(self, latents, planes, window: Window, kept: Kept | None) -> np.ndarray:
-        """Pixels of the whole window in front of the finish."""
-        pixels = None if kept is None else kept.get((self, window))
-        if pixels is None:
-            pixels = self.graph.run(latents=latents[None], steps=planes[None])["pixels"][0]
-            if kept is not None and len(kept) < MOST_KEPT:
-                kept[self, window] = pixels
-        return pixels
+    def _made(
+        self, latents, planes, window: Window, kept: Kept | None, *, signs: bool = False
+    ) -> Made:
+        """What the graph makes of the whole window."""
+        made = None
+        if kept is not None:
+            made, signs = kept.get(self, window), signs or kept.signs
+        if made is None or (signs and made.signs is None):
+            graph = self.signs if signs and self.signs else self.graph
+            found = graph.run(latents=latents[None], steps=planes[None])
+            pixels = found.pop("pixels")[0]
+            told = {name: Bits.of(value) for name, value in found.items()}
+            made = Made(pixels, told if signs else None)
+            if kept is not None:
+                kept.put(self, window, made)
+        return made
 
     def _finished(self, planes: np.ndarray, window: Window, pieces: Sequence[Piece]):
         """Steps, what is kept of the window, and the pieces, as the finish takes them."""
@@ -113,18 +181,23 @@ def _parts(span: Span) -> Iterator[Span]:
     return even(begin, end, PART, RIM, size)
 
 
-def _pixels(cut: tuple[slice, slice, slice]) -> tuple[slice, slice, slice]:
-    """The pixels of some latents."""
+def _scaled(cut: Cut, factor: int) -> Cut:
+    """What has `factor` places along a side of each latent, of some latents."""
     _, *sides = cut
-    rows, columns = (slice(LATENT * side.start, LATENT * side.stop) for side in sides)
+    rows, columns = (slice(factor * side.start, factor * side.stop) for side in sides)
     return slice(None), rows, columns
+
+
+def _pixels(cut: Cut) -> Cut:
+    """The pixels of some latents."""
+    return _scaled(cut, LATENT)
 
 
 def _moved(box: Rectangle, dx: int, dy: int) -> Rectangle:
     return box[0] + dx, box[1] + dy, box[2] + dx, box[3] + dy
 
 
-def _inside(window: Window) -> tuple[slice, slice, slice]:
+def _inside(window: Window) -> Cut:
     """The pixels that are kept of a window's."""
     rows, columns = (slice(*span.inside) for span in window)
     return _pixels((slice(None), rows, columns))
@@ -218,8 +291,8 @@ def slopes(
             pieces[n],
         )
         place = kept
-        if kept is None or (len(kept) >= MOST_KEPT and (head, window) not in kept):
-            place = {}  # until the gradient is taken, at least
+        if kept is None or not kept.takes(head, window):
+            place = Kept(signs=wanted)  # until the gradient is taken, at least
         slope = cost(n, window, head(*inputs, kept=place))
         return head.slopes(*inputs, slope, place) if wanted else None
 
@@ -234,13 +307,13 @@ def slopes(
     return total
 
 
-def _outside(window: Window) -> tuple[slice, slice, slice]:
+def _outside(window: Window) -> Cut:
     """A window and its surroundings, in latents."""
     rows, columns = (slice(span.outer_begin, span.outer_end) for span in window)
     return slice(None), rows, columns
 
 
-def _kept(window: Window) -> tuple[slice, slice, slice]:
+def _kept(window: Window) -> Cut:
     """A window without its surroundings, in latents."""
     rows, columns = (slice(span.begin, span.end) for span in window)
     return slice(None), rows, columns

@@ -9,6 +9,7 @@ from sccodec.media.image import from_array
 from sccodec.spans import Span
 from sccodec.transform.finish import Correction
 from sccodec.transform.graphs import ABSENT, Graph
+from sccodec.transform.synthesis import Kept
 
 
 def test_a_tile_fills_its_part_of_the_window_and_of_its_layers_planes(tiny_model):
@@ -45,8 +46,8 @@ def test_networks_run_once_for_latents_that_are_kept_and_again_for_others(tiny_m
 
     monkeypatch.setattr(Graph, "run", counted)
 
-    def shown(keep: bool) -> tuple[list[np.ndarray], int]:
-        latents, found = Latents(tiny_model, box, keep), []
+    def shown(kept: Kept | None) -> tuple[list[np.ndarray], int]:
+        latents, found = Latents(tiny_model, box, kept), []
         runs.clear()
         for tile in tiles:
             latents.put(0, box, tile[:8], step=256)
@@ -56,7 +57,7 @@ def test_networks_run_once_for_latents_that_are_kept_and_again_for_others(tiny_m
             found.append(latents.pixels(1, pixels, like))
         return found, runs.count(tiny_model.heads[1].graph.path.name)
 
-    (plain, often), (kept, once) = shown(False), shown(True)
+    (plain, often), (kept, once) = shown(None), shown(Kept())
     np.testing.assert_array_equal(plain, kept)
     assert (plain[0] != plain[1]).any() and (plain[0] != plain[2]).any()
     assert (often, once) == (4, 2)

@@ -1,5 +1,6 @@
 """Latents that follow the gradient of what symbols cost."""
 
+from collections import Counter
 from importlib import resources
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 
 from sccodec.codecs import descent, image
 from sccodec.codecs.canvas import Latents
-from sccodec.codecs.descent import descended, descends
+from sccodec.codecs.descent import PASSES, descended, descends
 from sccodec.codecs.finishing import corrections
 from sccodec.codecs.image import Interest, Settings
 from sccodec.codecs.payloads import TileCoder
@@ -19,6 +20,7 @@ from sccodec.container import from_bytes
 from sccodec.media.image import from_array
 from sccodec.profiles.registry import find
 from sccodec.transform import synthesis
+from sccodec.transform.graphs import Graph
 
 STEP = 300
 
@@ -80,6 +82,21 @@ def test_windows_add_up(tiny_model, monkeypatch):
     parts, sums = found.slopes(original, worths, 2)
     np.testing.assert_allclose(parts, costs, rtol=1e-3)
     assert np.abs(sums - slopes).mean() < 0.01 * np.abs(slopes).mean()
+
+
+def test_networks_run_once_for_pixels_corrections_and_gradients(tiny_model, monkeypatch):
+    runs, run = Counter(), Graph.run
+
+    def counted(graph, *args, **inputs):
+        runs[graph.path.stem] += 1
+        return run(graph, *args, **inputs)
+
+    monkeypatch.setattr(Graph, "run", counted)
+    image.encode(from_array(picture(64, 64, seed=4)), Settings(step=STEP, effort=5), tiny_model)
+    passes = PASSES[5]
+    assert runs["enhancement.signs"] == runs["base.signs"] == passes
+    assert runs["enhancement.gradient"] == runs["base.gradient"] == passes
+    assert runs["enhancement"] == runs["base"] == 2  # after the last pass, and of what is sent
 
 
 def cost(pixels, data, model, step=STEP):

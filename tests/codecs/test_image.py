@@ -16,8 +16,10 @@ from sccodec.container import ABSENT, extract, from_bytes, join, to_bytes
 from sccodec.entropy import coder
 from sccodec.errors import BadRequest, CodecError, Damaged, Mismatch, Unsupported, WrongModel
 from sccodec.media.image import from_array
+from sccodec.profiles import registry
 from sccodec.profiles.registry import find
 from sccodec.transform import graphs, synthesis
+from sccodec.transform.graphs import Graph
 
 FINE = Settings(step=220)
 TILED = Settings(step=220, tile=64)
@@ -487,7 +489,8 @@ def test_every_changed_byte_of_the_header_is_noticed(tiled):
             decoded(bytes(broken))
 
 
-def test_effort_buys_bytes_at_a_little_error():
+def test_effort_buys_bytes_at_a_little_error(monkeypatch):
+    monkeypatch.setattr(registry, "QUICK", 0)  # from the same latents
     pixels = picture(128, 192, seed=3)
     near, cheap = (encoded(pixels, Settings(step=340, effort=effort)) for effort in (1, 5))
     errors = [np.square(decoded(data) - pixels.astype(float)).mean() for data in (near, cheap)]
@@ -495,6 +498,21 @@ def test_effort_buys_bytes_at_a_little_error():
     sizes = [sum(len(words(file, find("tiny-1"), n, 0)) for n in (0, 1)) for file in files]
     assert sizes[1] < sizes[0]
     assert errors[1] < 1.2 * errors[0]
+
+
+def test_effort_1_takes_the_quick_analysis(tiny_model, monkeypatch):
+    ran, run = set(), Graph.run
+
+    def told(graph, *args, **inputs):
+        ran.add(graph.path.name)
+        return run(graph, *args, **inputs)
+
+    monkeypatch.setattr(Graph, "run", told)
+    pixels = from_array(picture(64, 64, seed=3))
+    for effort, wanted in ((1, "analysis.quick.onnx"), (2, "analysis.onnx")):
+        ran.clear()
+        image.encode(pixels, Settings(step=340, effort=effort), tiny_model)
+        assert {name for name in ran if "analysis" in name} == {wanted}
 
 
 @pytest.mark.parametrize("effort", [0, 10])
