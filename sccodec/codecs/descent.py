@@ -27,7 +27,7 @@ from sccodec.latents.worth import worths
 from sccodec.media.picture import Picture
 from sccodec.threads import Progress
 
-PASSES = {5: 5, 6: 16, 7: 32, 8: 64, 9: 128}  # gradients that an effort takes
+PASSES = {5: 7, 6: 16, 7: 32, 8: 64, 9: 128}  # gradients that an effort takes
 FAST = 0.6  # part of the way that latents go at first; at last it is SLOW / passes
 SLOW = 0.5
 

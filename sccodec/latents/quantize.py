@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
 from sccodec.entropy import coder
 from sccodec.entropy.coder import LARGEST, Models
+from sccodec.entropy.fixed import split
 from sccodec.entropy.tables import Tables
 from sccodec.errors import CodecError, Damaged
-from sccodec.latents.prior import Ask, Coded, LayerPrior
+from sccodec.latents.prior import Ask, Coded, LayerPrior, Turn
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,16 @@ class Analysed:
 
     y: np.ndarray
     z: np.ndarray
+
+    def asked(self, turn: Turn | None) -> np.ndarray:
+        """The values that a round asks for, (n,), in the order of their symbols."""
+        if turn is None:
+            return self.z.reshape(-1)
+        return turn.symbols(self._split[turn.channels, turn.places])
+
+    @cached_property
+    def _split(self) -> np.ndarray:
+        return split(self.y)
 
 
 @dataclass(frozen=True)
@@ -58,8 +70,9 @@ def cheapest(ask: Ask, tile: Analysed, tables: Tables, worth: float) -> np.ndarr
 
 def _wanted(ask: Ask, tile: Analysed) -> np.ndarray:
     """Unquantised values less their means, in steps."""
-    values = tile.z.reshape(-1) if ask.turn is None else tile.y[ask.turn.select]
-    return (values.astype(np.float64) - ask.mean) / ask.step
+    wanted = tile.asked(ask.turn) - ask.mean
+    wanted /= ask.step
+    return wanted
 
 
 def _rounded(wanted: np.ndarray) -> np.ndarray:
@@ -71,13 +84,12 @@ class Chooser:
     """An encoder's answers to a prior: the nearest symbols, or the cheapest if `worth` says for
     each round of latents what a squared error of one step is worth in bits.
 
-    Keeps what it chose and counts its bits.
+    Keeps what it chose.
     """
 
     tables: Tables
     tile: Analysed
     worth: tuple[float, ...] | None = None
-    bits: float = 0.0
     rounds: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
 
     def __call__(self, ask: Ask) -> np.ndarray:
@@ -86,9 +98,13 @@ class Chooser:
             symbols = nearest(ask, self.tile)
         else:
             symbols = cheapest(ask, self.tile, self.tables, self.worth[number])
-        self.bits += float(self.tables.bits(symbols, ask.index).sum())
         self.rounds.append((symbols, ask.index))
         return symbols
+
+    @property
+    def bits(self) -> float:
+        """What the chosen symbols take, counted anew each time."""
+        return sum(float(self.tables.bits(*chosen).sum()) for chosen in self.rounds)
 
 
 def _drive(rounds, answer) -> Coded:

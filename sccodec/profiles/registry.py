@@ -96,7 +96,7 @@ class Model:
             for path in sorted(self.folder.iterdir())
             if path.name in ("model.json", "prior.npz") or path.suffix == ".onnx"
         ]
-        contents = at_once(lambda path: hashlib.sha256(path.read_bytes()).hexdigest(), needed)
+        contents = at_once(_sha256, needed)
         lines = (
             f"{content}  {path.name}\n" for content, path in zip(contents, needed, strict=True)
         )
@@ -199,6 +199,11 @@ class Model:
 
     def _graph(self, name: str | None) -> Graph | None:
         return Graph(self.folder / name, 0) if name else None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def folders() -> list[Path]:

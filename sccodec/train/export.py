@@ -130,11 +130,10 @@ def export(
     model = model.cpu().eval()
     shape, entropy = model.shape, model.entropy
     with torch.no_grad():
-        onnx_graphs.analysis_graph(model.analysis, model.lap, folder / "analysis.onnx")
-        if model.quick is not None:
-            onnx_graphs.analysis_graph(
-                model.analysis, model.lap, folder / "analysis.quick.onnx", model.quick
-            )
+        analyses = (None,) if model.quick is None else (None, model.quick)
+        for quick in analyses:
+            path = folder / "analysis.onnx"
+            onnx_graphs.analysis_graph(model.analysis, model.lap, path, quick)
         onnx_graphs.base_graph(model.base_synthesis, model.lap, folder / "base.onnx")
         onnx_graphs.full_graph(model.synthesis, model.lap, folder / "enhancement.onnx")
         onnx_graphs.finish_graph(model.finish, folder / "finish.onnx")
@@ -145,7 +144,7 @@ def export(
     for layer, prior in (("base", entropy.base), ("enhancement", entropy.enhancement)):
         both = {**prior_arrays(prior), **step_arrays(entropy.quantiser)}
         arrays.update({f"{layer}.{key}": value for key, value in both.items()})
-    np.savez_compressed(folder / "prior.npz", **arrays)
+    np.savez(folder / "prior.npz", **arrays)  # compressed it takes longer to load
     switches = {
         "offsets": entropy.quantiser.offsets,
         "hyper_steps": entropy.quantiser.hyper_steps,
@@ -274,7 +273,7 @@ def recount(exported: Model, crops: Crops, count: int) -> Model:
     with np.load(path, allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
     arrays["tables.counts"] = np.concatenate(counts).astype(np.uint32)
-    np.savez_compressed(path, **arrays)
+    np.savez(path, **arrays)
     return _sealed(exported.folder)
 
 

@@ -280,6 +280,7 @@ def _weight_at_8(down: Down, net: Analysis | Synthesis) -> torch.Tensor:
 
 
 def analysis_graph(net: Analysis, lap: Lap, path: Path, quick: Quick | None = None) -> None:
+    """The analysis; that with the bricks `quick` beside it, `path` having the weights of both."""
     b, kernel, bricks = Builder("analysis"), net.kernel, quick or net
     pixels = b.lap("pixels", lap.matrix())
     y_base = b.conv(pixels, block_filters(net.base_linear, kernel[:3]), stride=16)
@@ -300,7 +301,11 @@ def analysis_graph(net: Analysis, lap: Lap, path: Path, quick: Quick | None = No
         "base.z": hyper_analysis(b, y_base, net.base_hyper),
         "enhancement.z": hyper_analysis(b, y, net.hyper),
     }
-    b.save(path, {"pixels": [1, 3, "H", "W"]}, outputs)
+    inputs = {"pixels": [1, 3, "H", "W"]}
+    if quick is None:
+        b.save(path, inputs, outputs)
+    else:
+        b.save(path.with_suffix(".quick.onnx"), inputs, outputs, path)
 
 
 def hyper_analysis(b: Builder, y: str, net: HyperAnalysis) -> str:
