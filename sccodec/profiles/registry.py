@@ -54,9 +54,9 @@ class LayerPlan:
     finish: str | None = None  # graph that the head's pixels go through
     bends: int = 0  # its clipped filters that a tile may correct
     reach: int = 1  # pixels that it sees on each side
-    # For the encoder alone: graphs of the gradients of head and finish by what they are given,
-    # and what a squared error of one step of a latent is worth in bits, about. Without, latents
-    # are not moved along gradients.
+    # For the encoder alone: graphs of the head once more, telling the signs of its activations too,
+    # and of the gradients of head and finish; and what a squared error of one step of a latent is
+    # worth in bits, about. Without, latents are not moved along gradients.
     signs: str | None = None
     gradient: str | None = None
     finish_gradient: str | None = None
