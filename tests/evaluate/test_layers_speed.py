@@ -60,7 +60,7 @@ def test_layers_add_up_to_the_file(found):
 def test_the_price_of_a_layer(found):
     """Against itself the whole file costs nothing more; a layer may cost either way."""
     base, top = found["price"]["scc@tiny-1"]
-    assert top["percent"] == pytest.approx(0, abs=2) and top["met"]
+    assert top["percent"] == pytest.approx(0, abs=4) and top["met"]  # words of 12 tiles
     assert base["bytes"] > 0
     for row, rows in zip(found["price"]["jpeg"], found["layers"], strict=True):
         assert row["percent"] == pytest.approx(100 * (rows["file_bytes"] / row["bytes"] - 1))
