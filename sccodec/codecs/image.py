@@ -226,21 +226,21 @@ def _meet(
     surplus = round(GROWTH * _wanted(settings, picture)) if moves else 0
     step = _choose_step(coder, overhead + surplus, settings, picture)
     coded, known = _code(coder, step, picture, settings.jobs, progress)
-    last, tried = step, {step: coded}
+    tried = {step: coded}
     surplus = _surplus(coder, step, coded, settings.jobs)
     while len(tried) < TRIES:
         again = _choose_step(coder, overhead + surplus, settings, picture, step)
         if again in tried:
             break
-        last = step = again
+        step = again
         known = None  # of one try at a time
         tried[step], known = _code(coder, step, picture, settings.jobs, progress)
         # Halved, so as not to swing.
         surplus = (surplus + _surplus(coder, step, tried[step], settings.jobs)) // 2
     if settings.rate:
-        step = _nearest(coder, overhead, settings, picture, tried)
-    if known and step != last:
-        known = coder.decoded(tried[step], step)
+        last, step = step, _nearest(coder, overhead, settings, picture, tried)
+        if known and step != last:
+            known = coder.decoded(tried[step], step)
     return step, tried[step], known
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -97,14 +96,6 @@ class Turn:
         _, height, width = self.shape
         at = split(np.arange(height * width).reshape(1, height, width))[0]
         return np.argsort(self.channels[:, None] * height * width + at[self.places], axis=None)
-
-    @cached_property
-    def select(self) -> np.ndarray:
-        """(M, height, width) bool."""
-        latents, height, width = self.shape
-        found = np.zeros((latents, 4, self.cells), bool)
-        found[self.channels, self.places] = True
-        return merge(found, height, width)
 
     def symbols(self, rows: np.ndarray) -> np.ndarray:
         """The values of rows, in the order of the symbols."""

@@ -130,10 +130,10 @@ def export(
     model = model.cpu().eval()
     shape, entropy = model.shape, model.entropy
     with torch.no_grad():
-        analyses = (None,) if model.quick is None else (None, model.quick)
-        for quick in analyses:
-            path = folder / "analysis.onnx"
-            onnx_graphs.analysis_graph(model.analysis, model.lap, path, quick)
+        path = folder / "analysis.onnx"
+        onnx_graphs.analysis_graph(model.analysis, model.lap, path)
+        if model.quick is not None:
+            onnx_graphs.analysis_graph(model.analysis, model.lap, path, model.quick)
         onnx_graphs.base_graph(model.base_synthesis, model.lap, folder / "base.onnx")
         onnx_graphs.full_graph(model.synthesis, model.lap, folder / "enhancement.onnx")
         onnx_graphs.finish_graph(model.finish, folder / "finish.onnx")

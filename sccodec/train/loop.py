@@ -71,7 +71,7 @@ def read_recipe(name: str | Path) -> Recipe:
     """
     path, table = _table(name)
     if "extends" in table:
-        basis = table.pop("extends")
+        basis = str(table.pop("extends"))
         _, common = _table(path.parent / basis if basis.endswith(".toml") else basis)
         table = common | table | {"network": common["network"] | table["network"]}
     try:

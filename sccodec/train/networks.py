@@ -341,13 +341,12 @@ class Analysis(nn.Module):
         y_base = self.base_linear(low)
         unit = low * self.band_scale[:3].repeat_interleave(16)[:, None, None]
         y_base = y_base + self.base_out(self.base_bricks(self.base_in(unit)))
-        bricks = self if quick is None else quick
+        bricks = quick or self
         y = self.linear(high) + bricks.leave(self.features(bands, bricks))
         return y_base, y, self.base_hyper(y_base), self.hyper(y)
 
-    def features(self, bands, bricks: Analysis | Quick | None = None):
-        """Wavelet bands (N, 48, 4 h, 4 w) -> (N, C, h, w), what `leave` makes latents of."""
-        bricks = bricks or self
+    def features(self, bands, bricks: Analysis | Quick):
+        """Wavelet bands (N, 48, 4 h, 4 w) -> (N, C, h, w), what `bricks.leave` makes latents of."""
         u = bricks.bricks8(bricks.enter(bands * self.band_scale[:, None, None]))
         return torch.cat([bricks.bricks16(bricks.down(u)), F.pixel_unshuffle(u, 2)], 1)
 

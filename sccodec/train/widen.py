@@ -87,7 +87,7 @@ def _regression(model: PictureModel, more: int, crops: Crops, pictures: int):
         x = crops.centred(n)
         bands = wavelet.forward(model.lap(x), kernel)
         high = F.pixel_unshuffle(bands[:, 3:], 4)
-        seen = columns(torch.cat([high, model.analysis.features(bands)], 1))
+        seen = columns(torch.cat([high, model.analysis.features(bands, model.analysis)], 1))
         lacks = x - model(x, log2_step + COARSER / 32, log2_step).full
         lacks = columns(F.pixel_unshuffle(wavelet.forward(model.lap(lacks), kernel), 4))
         square += seen @ seen.T
