@@ -81,7 +81,7 @@ def encode(
             tensor_settings["tile"] = tile
         return _encode_tensor(source, rate=rate, max_bytes=max_bytes, jobs=jobs, **tensor_settings)
     from sccodec.codecs import image
-    from sccodec.profiles.registry import find
+    from sccodec.profiles.registry import find_for_encoding
 
     for name in tensor_settings:
         raise TypeError(f"encode() has no argument {name!r} for pictures")
@@ -98,8 +98,7 @@ def encode(
         jobs,
         effort=effort,
     )
-    model = find(profile or "photo")
-    model.load_ahead(effort)
+    model = find_for_encoding(profile or "photo", effort)
     return image.encode(_picture(source), settings, model)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -26,6 +27,8 @@ from sccodec.cli import (
     verify,
 )
 from sccodec.threads import exit_when_told
+
+OBJECTS = 50_000  # more than before look for cycles: nearly all that imports make is there to stay
 
 
 class Group(click.Group):
@@ -89,8 +92,22 @@ def main() -> None:
     # Tiles are what threads are for; BLAS with threads of its own takes half as much time again
     # for the same products. NumPy's library looks at this when it is loaded, which is later.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    gc.set_threshold(OBJECTS)
     exit_when_told()
     try:
         cli()
-    finally:
-        gc.freeze()  # collecting what is about to vanish takes longer than starting Python
+    except SystemExit as end:
+        _leave(end.code)
+
+
+def _leave(code: int | None) -> None:
+    """Ends the process without taking apart what is about to vanish, which takes longer than
+    starting Python."""
+    atexit._run_exitfuncs()
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except (OSError, ValueError):
+        sys.exit(code)  # Python has its own way to say that it could not
+    os._exit(code or 0)

@@ -121,12 +121,11 @@ def _encode_pictures(
     as_json,
     **how,
 ):
-    from sccodec.profiles.registry import find
+    from sccodec.profiles.registry import find_for_encoding
 
     if roi_only and not roi:
         raise BadRequest("--roi-only needs --roi")
-    model = find(profile)
-    model.load_ahead(how["effort"])  # also ahead of what is imported here
+    model = find_for_encoding(profile, how["effort"])  # loads ahead of what is imported here too
     from sccodec.codecs import image
     from sccodec.media.image import read
 

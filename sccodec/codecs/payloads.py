@@ -28,7 +28,7 @@ class Part:
     """One coded (layer, tile)."""
 
     payload: quantize.Payload
-    latent: np.ndarray  # (M, h, w) float32, the reconstruction
+    latent: np.ndarray | None  # (M, h, w) float32, the reconstruction; None: nobody will ask
     front: bytes = b""  # correction of the finish, where the layer has one
 
     @property
@@ -118,17 +118,17 @@ class TileCoder:
 
     def choices(self, tile: int, step: int, jobs: int = 1):
         """(layer, what `quantize.choose` gives) of each layer of a tile, on `jobs` threads."""
-        seen: dict[int, np.ndarray] = {}
+        below: dict[int, prior.Coded] = {}
         for layer in self.layers(tile):
             found = quantize.choose(
                 self.model.priors[layer],
                 self.analysed(layer, tile),
                 self.step(layer, tile, step),
-                _below(self.model, layer, seen),
+                _seen(self.model, layer, below),
                 self.worths[layer],
                 jobs,
             )
-            seen[layer] = found[1].seen
+            below[layer] = found[1]
             yield layer, found
 
     def front(self, layer: int) -> bytes:
@@ -136,14 +136,15 @@ class TileCoder:
         return NONE if self.model.layers[layer].finish else b""
 
     def code(self, step: int, jobs: int, progress: Progress | None) -> Coded:
-        """The parts of each tile, without corrections."""
+        """The parts of each tile, without corrections; at effort 1 nothing is decoded from them."""
         inner = share(jobs, len(self.grid))
 
         def work(tile: int) -> list[Part | None]:
-            parts: list[Part | None] = [
-                Part(quantize.packed(self.model.models, chooser), coded.latent, self.front(layer))
-                for layer, (chooser, coded) in self.choices(tile, step, inner)
-            ]
+            parts: list[Part | None] = []
+            for layer, (chooser, coded) in self.choices(tile, step, inner):
+                payload = quantize.packed(self.model.models, chooser)
+                latent = coded.latent if self.effort > 1 else None
+                parts.append(Part(payload, latent, self.front(layer)))
             return parts + [None] * (len(self.model.layers) - len(parts))
 
         return each(work, range(len(self.grid)), jobs, progress)
@@ -218,7 +219,7 @@ def decode_tiles(
     inner = share(jobs, len(tiles))
 
     def work(tile: int) -> Unusable | None:
-        seen: dict[int, np.ndarray] = {}
+        below: dict[int, prior.Coded] = {}
         for n in chain:
             name, entry = header.layer(n).name, reader.tiles[n][tile]
             if not entry.present:
@@ -228,12 +229,12 @@ def decode_tiles(
                 return Unusable(name, tile, grid.pixels(tile), False, message)
             step = header.layer(n).step + entry.step_offset
             try:
-                coded, correction = _decode_tile(reader, model, grid, n, tile, step, seen, inner)
+                coded, correction = _decode_tile(reader, model, grid, n, tile, step, below, inner)
             except (Damaged, Mismatch) as error:
                 if not tolerant:
                     raise
-                return Unusable(name, tile, grid.pixels(tile), bool(seen), str(error), error)
-            seen[n] = coded.seen
+                return Unusable(name, tile, grid.pixels(tile), bool(below), str(error), error)
+            below[n] = coded
             put(n, grid.latents(tile), coded.latent, step, correction)
         return None
 
@@ -241,7 +242,7 @@ def decode_tiles(
 
 
 def _decode_tile(
-    reader: Reader, model: Model, grid: Grid, layer: int, tile: int, step: int, seen, jobs: int
+    reader: Reader, model: Model, grid: Grid, layer: int, tile: int, step: int, below, jobs: int
 ) -> tuple[prior.Coded, Correction | None]:
     """One (layer, tile), its bytes and its symbols checked, and the correction of its finish."""
     where = f"{reader.name}: layer {layer} ({model.layers[layer].name}), tile {tile}"
@@ -263,7 +264,7 @@ def _decode_tile(
             payload,
             (box.height, box.width),
             step,
-            _below(model, layer, seen),
+            _seen(model, layer, below),
             jobs,
         )
     except Damaged as error:
@@ -276,7 +277,7 @@ def _decode_tile(
     return coded, correction
 
 
-def _below(model: Model, layer: int, seen: dict[int, np.ndarray]) -> np.ndarray | None:
+def _seen(model: Model, layer: int, below: dict[int, prior.Coded]) -> np.ndarray | None:
     """What the prior of a layer sees of the layers that it needs."""
     needs = model.layers[layer].needs
-    return np.concatenate([seen[i] for i in needs]) if needs else None
+    return np.concatenate([below[i].seen for i in needs]) if needs else None

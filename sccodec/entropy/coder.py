@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import zlib
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -77,30 +78,43 @@ def words_of(payload: bytes) -> np.ndarray:
     return words
 
 
-def _groups(index: np.ndarray):
-    """(order, [(table, begin, end)]): positions sorted by table index, and each table's run."""
-    order = np.argsort(index.astype(np.uint16), kind="stable")  # 16 bits: a radix sort
-    sorted_index = index[order]
-    cuts = np.flatnonzero(np.diff(sorted_index)) + 1
-    begins = [0, *cuts.tolist()] if len(index) else []
-    ends = [*cuts.tolist(), len(index)] if len(index) else []
-    return order, [(int(sorted_index[b]), b, e) for b, e in zip(begins, ends, strict=True)]
+class Groups(NamedTuple):
+    """The symbols of a round by table: each table is set up once."""
+
+    order: np.ndarray  # (n,): positions sorted by table index
+    runs: list[tuple[int, int, int]]  # table, where its symbols begin in that order, and end
+
+    @classmethod
+    def of(cls, index: np.ndarray | Groups) -> Groups:
+        """From table indexes (n,) int32; groups are what they are."""
+        if isinstance(index, Groups):
+            return index
+        order = np.argsort(index.astype(np.uint16), kind="stable")  # 16 bits: a radix sort
+        counts = np.bincount(index)
+        ends = np.cumsum(counts)
+        return cls(
+            order,
+            [(t, int(ends[t] - counts[t]), int(ends[t])) for t in np.flatnonzero(counts).tolist()],
+        )
 
 
-def encode(models: Models, rounds: list[tuple[np.ndarray, np.ndarray]]) -> bytes:
-    """Rounds of (symbols (n,) int32, table index (n,) int32) -> payload bytes."""
+def encode(models: Models, rounds: list[tuple[np.ndarray, np.ndarray | Groups]]) -> bytes:
+    """Rounds of (symbols (n,) int32, table index (n,) int32 or `Groups` of it) -> payload bytes."""
     coder = models.coder()
-    tables, uniform = models.tables, models.uniform
     for symbols, index in reversed(rounds):
-        order, groups = _groups(index)
-        symbols = symbols[order].astype(np.int64)
-        reach = tables.reach[index[order]].astype(np.int64)
-        outside = np.abs(symbols) > reach
+        order, runs = Groups.of(index)
+        places, escapes = symbols[order], []
+        for table, begin, end in runs:
+            reach, part = int(models.tables.reach[table]), places[begin:end]
+            if part.max() > reach or part.min() < -reach:
+                outside = np.flatnonzero(np.abs(part) > reach)
+                escapes += [(int(symbol), reach) for symbol in part[outside]]
+                part[outside] = reach + 1
+            part += reach
         # The coder is a stack: what is decoded last is pushed first.
-        for n in np.flatnonzero(outside)[::-1]:
-            _push_escape(coder, uniform, int(symbols[n]), int(reach[n]))
-        places = np.where(outside, 2 * reach + 1, symbols + reach).astype(np.int32)
-        for table, begin, end in reversed(groups):
+        for symbol, reach in reversed(escapes):
+            _push_escape(coder, models.uniform, symbol, reach)
+        for table, begin, end in reversed(runs):
             coder.encode_reverse(places[begin:end], models.table(table))
     return coder.get_compressed().astype("<u4").tobytes()
 
@@ -141,18 +155,19 @@ class Decoder:
         self.models = models
         self.coder = models.coder(words_of(payload))
 
-    def decode(self, index: np.ndarray) -> np.ndarray:
-        """Symbols (n,) int32 for table indexes (n,) int32."""
+    def decode(self, index: np.ndarray | Groups) -> np.ndarray:
+        """Symbols (n,) int32 for table indexes (n,) int32, or `Groups` of them."""
         models, coder = self.models, self.coder
-        order, groups = _groups(index)
-        symbols = np.empty(len(index), np.int32)
+        order, runs = Groups.of(index)
+        symbols = np.empty(len(order), np.int32)
         escapes: list[tuple[int, int]] = []  # where, and the reach of the table
-        for table, begin, end in groups:
+        for table, begin, end in runs:
             places = coder.decode(models.table(table), end - begin)
             reach = int(models.tables.reach[table])
-            symbols[begin:end] = places - reach
-            outside = np.flatnonzero(places == 2 * reach + 1)
-            escapes += [(begin + n, reach) for n in outside.tolist()]
+            np.subtract(places, reach, out=symbols[begin:end])
+            if places.max() > 2 * reach:
+                outside = np.flatnonzero(places > 2 * reach)
+                escapes += [(begin + n, reach) for n in outside.tolist()]
         for n, reach in escapes:
             symbols[n] = _pop_escape(coder, models.uniform, reach)
         result = np.empty_like(symbols)

@@ -7,8 +7,10 @@ from the answers. `formats/entropy.md` section 4 is the specification.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,8 +42,8 @@ class Ask:
 
     what: 'hyper' or 'latent'; turn: what of the latents is asked for, or None: all
     hyper-latents, in C order; mean: (n,) float64 exact; index: (n,) int32 table indexes;
-    step: float64 exact; offset: (n,) float64, by how many steps the reconstruction of a symbol
-    but 0 is nearer to the mean.
+    step: float64 exact; offsets: (tables,) float64, by how many steps the reconstruction of a
+    symbol but 0 is nearer to the mean.
     """
 
     what: str
@@ -49,19 +51,40 @@ class Ask:
     mean: np.ndarray
     index: np.ndarray
     step: float
-    offset: np.ndarray
+    offsets: np.ndarray
 
 
-@dataclass(frozen=True)
 class Coded:
     """What both sides know once all rounds of a layer and tile are done.
 
     latent: (M, h, w) float32, the reconstruction with offsets, for the synthesis;
-    seen: (M, h, w) float64 exact, in units of 2^-12, for the layers above.
+    seen: (M, h, w) float64 exact, in units of 2^-12, for the layers above. Each is made when it is
+    first asked for, since not every caller wants both.
     """
 
-    latent: np.ndarray
-    seen: np.ndarray
+    def __init__(self, rounds: list[_Round], step: int, offsets: np.ndarray):
+        """`rounds` of latents, at least one; step in units of 2^-12; `offsets` by table."""
+        self._rounds, self._step, self._offsets = rounds, float(step), offsets
+
+    @cached_property
+    def latent(self) -> np.ndarray:
+        def values(done: _Round) -> np.ndarray:
+            shrunk = done.symbols - np.sign(done.symbols) * self._offsets[done.index]
+            return (shrunk * self._step + done.mean) / (1 << STEP_BITS)
+
+        return self._merged(values, np.float32)
+
+    @cached_property
+    def seen(self) -> np.ndarray:
+        return self._merged(lambda done: done.seen(self._step), np.float64)
+
+    def _merged(self, values: Callable[[_Round], np.ndarray], kind: type) -> np.ndarray:
+        latents, height, width = self._rounds[0].turn.shape
+        out = np.zeros((latents, 4, height * width // 4), kind)
+        for done in self._rounds:
+            turn = done.turn
+            out[turn.channels, turn.places] = turn.rows(values(done))
+        return merge(out, height, width)
 
 
 def _shift(array: np.ndarray) -> np.ndarray:
@@ -111,6 +134,19 @@ class Turn:
 def _coded(turns: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Channel and place of each row of round k."""
     return np.nonzero(turns == k)
+
+
+class _Round(NamedTuple):
+    """One round of latents whose symbols are known."""
+
+    turn: Turn
+    symbols: np.ndarray  # (n,) int32, as `Turn` has their order
+    mean: np.ndarray  # (n,) float64 exact, in units of 2^-12
+    index: np.ndarray  # (n,) int32
+
+    def seen(self, step: float) -> np.ndarray:
+        """Their values, (n,) float64 exact; these and `step` in units of 2^-12."""
+        return self.symbols * step + self.mean
 
 
 class Context:
@@ -251,11 +287,17 @@ class LayerPrior:
         z = yield from self._hyper(height // 4, width // 4, step_index)
         features = self._features(z, lower, jobs)
         step, one = int(STEP_TABLE[step_index]), 1 << STEP_BITS
-        shape = (self.latents, 4, height * width // 4)
-        seen, unit, latent = np.zeros(shape), np.zeros(shape), np.zeros(shape, np.float32)
+        unit = np.zeros((self.latents, 4, height * width // 4))
+        done: list[_Round] = []
         offsets = self.offsets_at(step_index)
         strips = _strips(height // 2, jobs)
         for context, turn in zip(self.contexts, self.turns(height, width), strict=True):
+            if done:
+                known = done[-1].turn.rows(done[-1].seen(float(step)))
+                known *= self.scale[done[-1].turn.channels, None]
+                known += 0.5
+                at = done[-1].turn.channels, done[-1].turn.places
+                unit[at] = np.clip(np.floor(known, out=known), -LIMIT, LIMIT, out=known)
 
             def foretell(pairs: Span, context=context, turn=turn):
                 mean, log2_scale = context(unit, features, width, pairs)
@@ -264,17 +306,9 @@ class LayerPrior:
 
             parts = zip(*at_once(foretell, strips), strict=True)
             mean, index = (turn.symbols(np.concatenate(part, 1)) for part in parts)
-            offset = offsets[index]
-            symbols = yield Ask("latent", turn, mean / one, index, step / one, offset)
-            q = symbols.astype(np.float64)
-            shrunk = q - np.sign(q) * offset
-            known = turn.rows(q * step + mean)
-            at = turn.channels, turn.places
-            seen[at] = known
-            latent[at] = turn.rows((shrunk * step + mean) / one)
-            known *= self.scale[turn.channels, None]
-            unit[at] = np.clip(np.floor(known + 0.5), -LIMIT, LIMIT)
-        return Coded(merge(latent, height, width), merge(seen, height, width))
+            symbols = yield Ask("latent", turn, mean / one, index, step / one, offsets)
+            done.append(_Round(turn, symbols, mean, index))
+        return Coded(done, step, offsets)
 
     def _hyper(self, height: int, width: int, step_index: int):
         hyper_step = int(self.hyper_steps[step_index])
@@ -284,7 +318,9 @@ class LayerPrior:
         mean = np.repeat(self.hyper_mean * (1 << _FINE), cells)
         unit = 1 << STEP_BITS
         index = np.repeat(each, cells)
-        symbols = yield Ask("hyper", None, mean / unit, index, step / unit, np.zeros(len(index)))
+        symbols = yield Ask(
+            "hyper", None, mean / unit, index, step / unit, np.zeros(len(self.tables))
+        )
         z = symbols.astype(np.float64) * step + mean
         z = np.floor(z / (1 << _FINE) + 0.5)
         return np.clip(z, -LIMIT, LIMIT).reshape(self.hyper, height, width)

@@ -56,7 +56,7 @@ def cheapest(ask: Ask, tile: Analysed, tables: Tables, worth: float) -> np.ndarr
     wanted = _wanted(ask, tile)
     best = _rounded(wanted)
     at = np.flatnonzero(best)
-    value, index, offset = wanted[at], ask.index[at], ask.offset[at]
+    value, index, offset = wanted[at], ask.index[at], ask.offsets[ask.index[at]]
     first = best[at]
     least = np.full(len(at), np.inf)
     for nearer in range(3):
@@ -123,11 +123,12 @@ def packed(models: Models, chooser: Chooser) -> Payload:
     They are read back before it is returned: one that cannot be read is never written. Raises
     CodecError then, which would be a bug of ours.
     """
-    payload = coder.encode(models, chooser.rounds)
-    check = coder.checksum([symbols for symbols, _ in chooser.rounds])
+    rounds = [(symbols, coder.Groups.of(index)) for symbols, index in chooser.rounds]
+    payload = coder.encode(models, rounds)
+    check = coder.checksum([symbols for symbols, _ in rounds])
     try:
         decoder = coder.Decoder(models, payload)
-        again = coder.checksum([decoder.decode(index) for _, index in chooser.rounds])
+        again = coder.checksum([decoder.decode(groups) for _, groups in rounds])
         decoder.finish()
     except (Damaged, AssertionError, ValueError):
         again = None

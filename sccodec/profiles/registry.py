@@ -189,10 +189,6 @@ class Model:
             for layer in self.layers
         )
 
-    def load_ahead(self, effort: int | None = None) -> None:
-        """Begins to load what encoding takes first, while the picture is still being read."""
-        ahead(lambda: (self.analysis_for(effort).session, self.priors, self.models))
-
     def _finish(self, layer: LayerPlan) -> Finish:
         graph = Graph(self.folder / layer.finish, 0)
         return Finish(graph, layer.bends, layer.reach, self._graph(layer.finish_gradient))
@@ -213,6 +209,14 @@ def folders() -> list[Path]:
 
 
 _loaded: dict[Path, Model] = {}
+
+
+def find_for_encoding(name: str, effort: int | None = None) -> Model:
+    """`find`, which begins to load what encoding takes first, while the picture is still being
+    read."""
+    model = find(name)
+    ahead(lambda: (model.analysis_for(effort).session, model.priors, model.models))
+    return model
 
 
 def installed() -> tuple[list[Model], list[WrongModel]]:

@@ -259,7 +259,7 @@ def test_no_symbol_is_dearer_than_the_nearest(tiny_model):
             value = (tile.y[select(ask.turn)] - ask.mean) / ask.step
             costs = []
             for choice in (symbols, quantize.cheapest(ask, tile, tables, worth)):
-                error = choice - np.sign(choice) * ask.offset - value
+                error = choice - np.sign(choice) * ask.offsets[ask.index] - value
                 costs.append(tables.bits(choice, ask.index) + worth * error**2)
                 assert (np.abs(choice) <= np.abs(symbols)).all()
             assert (costs[1] <= costs[0]).all() and (costs[1] < costs[0]).any()
