@@ -10,9 +10,10 @@ is the best for each symbol alone (Beck and Teboulle, "A fast iterative shrinkag
 algorithm", 2009). Together they would go too far. So unquantised latents y, which begin as the
 analysis has them, go there only a part of the way,
 
-    y  <-  y + a (ŷ - grad D / 2c - y),
+    y  <-  y + a (ŷ - f grad D / 2c - y),
 
-and are quantised anew; `a` falls. A tile keeps the cheapest symbols that it met.
+and are quantised anew with c times g; `a` falls. For such a synthesis f and g would be 1; each
+layer has its own. A tile keeps the cheapest symbols that it met.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ from sccodec.threads import Progress
 PASSES = {5: 7, 6: 16, 7: 32, 8: 64, 9: 128}  # gradients that an effort takes
 FAST = 0.6  # part of the way that latents go at first; at last it is SLOW / passes
 SLOW = 0.5
+# f and g of lower layers, and of the highest: best on held-out crops.
+FAR = 1.6, 1.1
+STRICT = 1.0, 1.15
 
 
 def descends(coder: TileCoder) -> bool:
@@ -72,17 +76,18 @@ class _Descent:
             self.latents[f"{layer.name}.y"] = coder.latents[f"{layer.name}.y"].copy()
         shape = self.grid.canvas.height, self.grid.canvas.width
         self.worths = np.zeros((len(layers), *shape))  # of errors of each layer's picture
-        self.ahead = np.zeros((len(layers), *shape), np.float32)  # 1 / 2c, of each layer's latents
+        self.ahead = np.zeros((len(layers), *shape), np.float32)  # f / 2c, of each layer's latents
         for tile in range(len(self.grid)):
             place = self._place(tile)
             steps = [step_size(coder.step(n, tile, step)) for n in coder.layers(tile)]
             for n, worth in enumerate(worths(steps)):
                 self.worths[n][place] = worth
-                self.ahead[n][place] = steps[-1] ** 2 / (2 * layers[n].unit)
+                far = FAR[n == len(layers) - 1]
+                self.ahead[n][place] = far * steps[-1] ** 2 / (2 * layers[n].unit)
         steps = [step_size(coder.layer_step(n, step)) for n in range(len(layers))]
-        # c in units of each layer's own step.
+        # g c in units of each layer's own step.
         self.strict = [
-            (plan.unit * (own / steps[-1]) ** 2,) * len(plan.worth)
+            (STRICT[plan is layers[-1]] * plan.unit * (own / steps[-1]) ** 2,) * len(plan.worth)
             for plan, own in zip(layers, steps, strict=True)
         ]
 

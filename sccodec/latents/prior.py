@@ -293,11 +293,13 @@ class LayerPrior:
         strips = _strips(height // 2, jobs)
         for context, turn in zip(self.contexts, self.turns(height, width), strict=True):
             if done:
-                known = done[-1].turn.rows(done[-1].seen(float(step)))
-                known *= self.scale[done[-1].turn.channels, None]
+                last = done[-1]
+                channels, places = last.turn.channels, last.turn.places
+                known = last.turn.rows(last.seen(float(step)))
+                known *= self.scale[channels, None]
                 known += 0.5
-                at = done[-1].turn.channels, done[-1].turn.places
-                unit[at] = np.clip(np.floor(known, out=known), -LIMIT, LIMIT, out=known)
+                np.floor(known, out=known)
+                unit[channels, places] = np.clip(known, -LIMIT, LIMIT, out=known)
 
             def foretell(pairs: Span, context=context, turn=turn):
                 mean, log2_scale = context(unit, features, width, pairs)
