@@ -95,3 +95,15 @@ def test_a_named_pipe_is_written_and_not_replaced(tmp_path, picture, tiny_model)
     assert finish(process).code == 0
     assert got == sccodec.extract(tmp_path / "a.scc", "base")
     assert pipe.is_fifo()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+@pytest.mark.parametrize(
+    ("words", "code"), [("--version >&-", 0), ("--version >/dev/full", 1), ("bogus 2>&-", 1)]
+)
+def test_a_process_ends_as_told_whatever_its_streams_are(words, code):
+    if "full" in words and not os.path.exists("/dev/full"):
+        pytest.skip("there is no /dev/full")
+    command = f'exec "$0" -m sccodec {words}'
+    run = subprocess.run(["sh", "-c", command, sys.executable], capture_output=True, timeout=60)
+    assert run.returncode == code, run.stderr

@@ -201,3 +201,9 @@ def test_the_checksum_depends_on_every_symbol_and_not_on_the_cut_into_rounds():
     assert whole == 0x41449B03
     assert coder.checksum([symbols[:3], symbols[3:3], symbols[3:]]) == whole
     assert coder.checksum([symbols[::-1]]) != whole
+
+
+def test_groups_serve_for_writing_and_reading_alike():
+    rounds = [(symbols, coder.Groups.of(index)) for symbols, index in sample()]
+    assert check_codec(rounds) == coder.encode(FAST, sample())
+    assert coder.Groups.of(rounds[0][1]) is rounds[0][1]
