@@ -26,6 +26,7 @@ from sccodec.cli import (
     train,
     verify,
 )
+from sccodec.cli.border import complain
 from sccodec.threads import exit_when_told
 
 OBJECTS = 50_000  # more than before look for cycles: nearly all that imports make is there to stay
@@ -42,6 +43,8 @@ class Group(click.Group):
         except click.exceptions.Abort:
             click.echo("sccodec: interrupted", err=True)
             sys.exit(130)
+        except OSError as error:  # help that cannot be printed; commands have a border of their own
+            sys.exit(complain(error))
         except click.exceptions.NoArgsIsHelpError as error:
             click.echo(error.format_message(), err=True)
         except click.ClickException as error:

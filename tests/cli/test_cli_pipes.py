@@ -107,3 +107,4 @@ def test_a_process_ends_as_told_whatever_its_streams_are(words, code):
     command = f'exec "$0" -m sccodec {words}'
     run = subprocess.run(["sh", "-c", command, sys.executable], capture_output=True, timeout=60)
     assert run.returncode == code, run.stderr
+    assert b"Traceback" not in run.stderr
