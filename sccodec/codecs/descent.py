@@ -31,9 +31,9 @@ from sccodec.threads import Progress
 PASSES = {5: 7, 6: 16, 7: 32, 8: 64, 9: 128}  # gradients that an effort takes
 FAST = 0.6  # part of the way that latents go at first; at last it is SLOW / passes
 SLOW = 0.5
-# f and g of lower layers, and of the highest: best on held-out crops.
-FAR = 1.6, 1.1
-STRICT = 1.0, 1.15
+# f and g of the highest layer, and of those below it: best on held-out crops.
+FAR, STRICT = 1.1, 1.15
+FAR_BELOW, STRICT_BELOW = 1.6, 1.0
 
 
 def descends(coder: TileCoder) -> bool:
@@ -75,6 +75,8 @@ class _Descent:
         for layer in layers:
             self.latents[f"{layer.name}.y"] = coder.latents[f"{layer.name}.y"].copy()
         shape = self.grid.canvas.height, self.grid.canvas.width
+        below = len(layers) - 1
+        far, strict = [FAR_BELOW] * below + [FAR], [STRICT_BELOW] * below + [STRICT]
         self.worths = np.zeros((len(layers), *shape))  # of errors of each layer's picture
         self.ahead = np.zeros((len(layers), *shape), np.float32)  # f / 2c, of each layer's latents
         for tile in range(len(self.grid)):
@@ -82,13 +84,12 @@ class _Descent:
             steps = [step_size(coder.step(n, tile, step)) for n in coder.layers(tile)]
             for n, worth in enumerate(worths(steps)):
                 self.worths[n][place] = worth
-                far = FAR[n == len(layers) - 1]
-                self.ahead[n][place] = far * steps[-1] ** 2 / (2 * layers[n].unit)
+                self.ahead[n][place] = far[n] * steps[-1] ** 2 / (2 * layers[n].unit)
         steps = [step_size(coder.layer_step(n, step)) for n in range(len(layers))]
         # g c in units of each layer's own step.
         self.strict = [
-            (STRICT[plan is layers[-1]] * plan.unit * (own / steps[-1]) ** 2,) * len(plan.worth)
-            for plan, own in zip(layers, steps, strict=True)
+            (g * plan.unit * (own / steps[-1]) ** 2,) * len(plan.worth)
+            for g, plan, own in zip(strict, layers, steps, strict=True)
         ]
 
     def _place(self, tile: int) -> tuple[slice, slice]:

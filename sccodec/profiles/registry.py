@@ -211,14 +211,6 @@ def folders() -> list[Path]:
 _loaded: dict[Path, Model] = {}
 
 
-def find_for_encoding(name: str, effort: int | None = None) -> Model:
-    """`find`, which begins to load what encoding takes first, while the picture is still being
-    read."""
-    model = find(name)
-    ahead(lambda: (model.analysis_for(effort).session, model.priors, model.models))
-    return model
-
-
 def installed() -> tuple[list[Model], list[WrongModel]]:
     """All installed models, those of SCCODEC_MODELS first, and why others cannot be used."""
     found, broken = [], []
@@ -257,3 +249,11 @@ def find(name: str, digest_prefix: bytes | None = None) -> Model:
         f"model {wanted} is needed and {other}; installed: {here}{unusable}",
         hint="put its folder below a folder that SCCODEC_MODELS names",
     )
+
+
+def find_for_encoding(name: str, effort: int | None = None) -> Model:
+    """`find`, which begins to load what encoding takes first, while the picture is still being
+    read."""
+    model = find(name)
+    ahead(lambda: (model.analysis_for(effort).session, model.priors, model.models))
+    return model
