@@ -15,6 +15,7 @@ from sccodec.container.layout import ABSENT, TileEntry
 from sccodec.container.reader import Reader
 from sccodec.container.tensors import Grading, LevelFilter, TensorEntry
 from sccodec.entropy import bands, planes, unary
+from sccodec.entropy.flags import Orders
 from sccodec.errors import CodecError, Damaged, Mismatch
 from sccodec.latents import blocks
 from sccodec.latents.basis import Basis
@@ -113,9 +114,13 @@ def code(
     below = None
     for n, (quantiser, numbers) in enumerate(zip(embedded.quantisers, levels, strict=True)):
         first = embedded.first[n - 1] if n else None
-        payload = module.encode(numbers, len(quantiser), first, below)
+        count, orders = len(quantiser), Orders()
         if check:
-            _believe(numbers, module.decode(payload, numbers.shape, len(quantiser), first, below))
+            payload = module.encode(numbers, count, first, below, group=orders.put)
+            again = module.decode(payload, numbers.shape, count, first, below, group=orders.get)
+            _believe(numbers, again)
+        else:
+            payload = module.encode(numbers, count, first, below)
         done.append(Coded(payload, TileEntry.of(payload, symbols=checksum(numbers))))
         below = numbers
     return done
@@ -125,9 +130,12 @@ def code_transformed(shape, layers: list[np.ndarray], *, check: bool = True) -> 
     """The same for the coefficients (P, h R, w C) of one tile; shape is (P, h, R, w, C)."""
     done = []
     for numbers in layers:
-        payload = bands.encode(shape, numbers)
+        orders = Orders()
         if check:
-            _believe(numbers, bands.decode(shape, payload))
+            payload = bands.encode(shape, numbers, group=orders.put)
+            _believe(numbers, bands.decode(shape, payload, group=orders.get))
+        else:
+            payload = bands.encode(shape, numbers)
         done.append(Coded(payload, TileEntry.of(payload, symbols=checksum(numbers))))
     return done
 

@@ -46,7 +46,7 @@ class Settings:
     channel_axis: int | str | None = AUTO
     tile: int = TILE  # elements, a multiple of 64
     nonfinite: str = "refuse"  # or "clamp": NaN becomes 0, infinities the nearest finite value
-    check: bool = True  # decode what is about to be written: half of the time at given levels
+    check: bool = True  # decode what is about to be written: 2/5 of the time at given levels
     jobs: int = 1
     limits: Limits | None = None  # default: those of the environment
 

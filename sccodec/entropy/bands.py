@@ -23,8 +23,10 @@ from sccodec.entropy.flags import (
     UNIT,
     Arranged,
     Chains,
+    Grouping,
     Reader,
     Writer,
+    grouped,
     width_of,
 )
 from sccodec.errors import Damaged
@@ -258,8 +260,8 @@ class _Choosing:
 class _Known:
     """Gives a walk coefficients that are known, and writes their flags."""
 
-    def __init__(self, shape, numbers: np.ndarray):
-        self._blocks = numbers.reshape(shape)
+    def __init__(self, shape, numbers: np.ndarray, group: Grouping):
+        self._blocks, self._group = numbers.reshape(shape), group
         self._parts: list = []
 
     def round(self, codes, place, which: slice, context: np.ndarray) -> np.ndarray:
@@ -267,9 +269,10 @@ class _Known:
         magnitude = np.abs(values)
         first, later = of_magnitudes(codes)
         set_ = magnitude > 0
-        self._parts.append((Writer.flags, Arranged(context, set_.view(np.uint8), CONTEXTS), first))
+        flags = Arranged(context, set_.view(np.uint8), CONTEXTS, self._group)
+        self._parts.append((Writer.flags, flags, first))
         more = np.minimum(magnitude[set_], ESCAPE).astype(np.uint8) - 1
-        chains = Chains(context[set_] // SHARED, ESCAPE - 1, more)
+        chains = Chains(context[set_] // SHARED, ESCAPE - 1, more, self._group)
         self._parts.append((Writer.chains, chains, later))
         self._parts.append((Writer.long, magnitude[magnitude >= ESCAPE] - (ESCAPE - 1)))
         self._parts.append((Writer.raw, (values[set_] < 0).view(np.uint8)))
@@ -297,11 +300,14 @@ def choose(shape, values: np.ndarray, lagrangian: float) -> Chosen:
     return Chosen(Walk(shape).run(io), io.bits)
 
 
-def encode(shape, numbers: np.ndarray, *, plain: bool = False) -> bytes:
-    """Coefficients (P, h R, w C), integers up to LARGEST -> payload bytes."""
+def encode(shape, numbers: np.ndarray, *, plain: bool = False, group: Grouping = grouped) -> bytes:
+    """Coefficients (P, h R, w C), integers up to LARGEST -> payload bytes.
+
+    group: how contexts are put in order.
+    """
     if not numbers.size:
         return b""
-    io = _Known(shape, numbers)
+    io = _Known(shape, numbers, group)
     Walk(shape).run(io)
     writer = Writer(plain)
     io.write(writer)
@@ -331,14 +337,14 @@ class _Read:
         return magnitude
 
 
-def decode(shape, payload: bytes, *, plain: bool = False) -> np.ndarray:
+def decode(shape, payload: bytes, *, plain: bool = False, group: Grouping = grouped) -> np.ndarray:
     """What `encode` was given, int32. Raises Damaged if the payload cannot be of such a tile."""
     planes, h, rows, w, columns = shape
     if 0 in shape:
         if payload:
             raise Damaged("a payload for a tile that needs none")
         return np.zeros((planes, h * rows, w * columns), np.int32)
-    reader = Reader(payload, plain)
+    reader = Reader(payload, plain, group)
     found = Walk(shape).run(_Read(reader))
     reader.finish()
     return found

@@ -9,6 +9,8 @@ specification.
 from __future__ import annotations
 
 import functools
+from collections import deque
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -77,14 +79,45 @@ def _chain_table(codes: bytes, plain: bool):
     return coder.table(counts_of_chain(codes), plain)
 
 
-def _grouped(context: np.ndarray, contexts: int) -> tuple[np.ndarray, np.ndarray]:
+# Contexts (n,) uint8, and how many there are -> what `grouped` returns.
+Grouping = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
+
+
+def grouped(context: np.ndarray, contexts: int) -> tuple[np.ndarray, np.ndarray]:
     """(n,) places in order of context (n,) uint8 and then place; (contexts,) how many of each.
 
     With keys of 8 bits NumPy's stable sort is a radix sort: its time depends on nothing but n.
     """
     order = np.argsort(context, kind="stable")
-    starts = np.searchsorted(context[order], np.arange(contexts + 1, dtype=np.uint16))
-    return order, np.diff(starts)
+    every = np.arange(contexts, dtype=np.uint8)
+    count = np.searchsorted(context, every, "right", sorter=order)  # so many up to each
+    count[1:] -= count[:-1].copy()
+    return order, count
+
+
+class Orders:
+    """Keeps how a payload's contexts were grouped, so that reading it back need not sort again.
+
+    `get` recalls an order only for contexts that equal those it was made of, in the sequence in
+    which `put` met them, and else sorts: what is read never depends on what was kept.
+    """
+
+    def __init__(self):
+        self._kept: deque = deque()
+
+    def put(self, context: np.ndarray, contexts: int) -> tuple[np.ndarray, np.ndarray]:
+        """`grouped`, for a writer."""
+        found = grouped(context, contexts)
+        self._kept.append((context, *found))
+        return found
+
+    def get(self, context: np.ndarray, contexts: int) -> tuple[np.ndarray, np.ndarray]:
+        """`grouped`, for a reader."""
+        if self._kept:
+            known, order, count = self._kept.popleft()
+            if len(count) == contexts and np.array_equal(known, context):
+                return order, count
+        return grouped(context, contexts)
 
 
 def _back(found: np.ndarray, order: np.ndarray) -> np.ndarray:
@@ -96,56 +129,77 @@ def _back(found: np.ndarray, order: np.ndarray) -> np.ndarray:
 
 def _runs(count: np.ndarray) -> list[tuple[int, int, int, int]]:
     """(context, first flag, flags, first symbol) of each context that is met."""
-    met = np.flatnonzero(count)
-    flags = count[met]
-    begin = np.cumsum(flags) - flags
-    symbols = -(-flags // 4)
-    place = np.cumsum(symbols) - symbols
-    columns = (met, begin, flags, place)
-    return list(zip(*(column.tolist() for column in columns), strict=True))
+    runs, begin, place = [], 0, 0
+    for context, number in enumerate(count.tolist()):
+        if number:
+            runs.append((context, begin, number, place))
+            begin += number
+            place += (number + 3) // 4
+    return runs
+
+
+def _places(runs: list[tuple[int, int, int, int]]) -> Iterator[tuple[slice, slice]]:
+    """Which flags of all runs stand where, among four places for each symbol."""
+    for _, begin, number, place in runs:
+        whole, rest, at = number & ~3, number & 3, 4 * place
+        yield slice(begin, begin + whole), slice(at, at + whole)
+        if rest:  # the last flags of a run, fewer than four, stand in the low bits
+            end, last = begin + number, at + whole + 4
+            yield slice(end - rest, end), slice(last - rest, last)
 
 
 class Arranged:
     """Flags in order of context and then place, ready to be counted and coded."""
 
-    def __init__(self, context: np.ndarray, flags: np.ndarray, contexts: int):
+    def __init__(
+        self, context: np.ndarray, flags: np.ndarray, contexts: int, group: Grouping = grouped
+    ):
         """context (n,) uint8 below `contexts`, flags (n,) uint8, 0 or 1."""
-        order, self.count = _grouped(context, contexts)
-        self.bits = flags[order]
+        order, self.count = group(context, contexts)
+        self.bits = flags.take(order)
 
     @property
     def ones(self) -> np.ndarray:
         """(contexts,) how many flags are set in each context."""
-        found, set_ = np.zeros(len(self.count), np.int64), self.bits.view(bool)
-        for which, begin, number, _ in _runs(self.count):
-            found[which] = np.count_nonzero(set_[begin : begin + number])
+        found, met = np.zeros(len(self.count), np.int64), np.flatnonzero(self.count)
+        begin = (np.cumsum(self.count) - self.count)[met]
+        found[met] = np.add.reduceat(self.bits, begin, dtype=np.int32)
         return found
 
 
 class Chains:
     """Chains in order of context, length and place, ready to be counted and coded."""
 
-    def __init__(self, context: np.ndarray, length: int | np.ndarray, values: np.ndarray):
+    def __init__(
+        self,
+        context: np.ndarray,
+        length: int | np.ndarray,
+        values: np.ndarray,
+        group: Grouping = grouped,
+    ):
         """context (n,) uint8, 0..15; length, 1..15, and values, so many set flags: (n,) uint8."""
-        order, self.runs = _by_length(context, length)
-        self.values = values[order]
+        order, self.runs = _by_length(context, length, group)
+        self.values = values.take(order)
 
     def met(self, contexts: int, longest: int) -> tuple[np.ndarray, np.ndarray]:
         """(contexts, longest) each: how many flags of each place in a chain are set, and are."""
         ones = np.zeros((contexts, longest + 1), np.int64)
         count = np.zeros((contexts, longest + 1), np.int64)
-        for context, length, begin, number in self.runs:
-            found = np.bincount(self.values[begin : begin + number], minlength=length + 1)
-            reached = np.cumsum(found[::-1])[::-1]  # chains with so many set flags at least
-            ones[context, :length] += reached[1:]
-            count[context, :length] += reached[:-1]
+        rows = np.repeat(np.arange(0, 16 * len(self.runs), 16), [run[-1] for run in self.runs])
+        found = np.bincount(rows + self.values, minlength=16 * len(self.runs)).reshape(-1, 16)
+        reached = np.cumsum(found[:, ::-1], 1)[:, ::-1]  # chains with so many set flags at least
+        for (context, length, _, _), row in zip(self.runs, reached, strict=True):
+            ones[context, :length] += row[1 : length + 1]
+            count[context, :length] += row[:length]
         return ones[:, :longest], count[:, :longest]
 
 
-def _by_length(context: np.ndarray, length) -> tuple[np.ndarray, list[tuple[int, int, int, int]]]:
+def _by_length(
+    context: np.ndarray, length, group: Grouping
+) -> tuple[np.ndarray, list[tuple[int, int, int, int]]]:
     """The order (n,) of chains, and their runs: (context, length, first, chains)."""
     key = context << np.uint8(4) | np.asarray(length, np.uint8)
-    order, count = _grouped(key, 256)
+    order, count = group(key, 256)
     met = np.flatnonzero(count)
     begin = np.cumsum(count[met]) - count[met]
     columns = (met >> 4, met & 15, begin, count[met])
@@ -160,7 +214,7 @@ def width_of(values: np.ndarray) -> np.ndarray:
 
 def _met(width: np.ndarray) -> list[int]:
     """The widths above 0 that there are."""
-    return [bits for bits in range(1, int(width.max(initial=0)) + 1) if (width == bits).any()]
+    return [bits for bits, met in enumerate(np.bincount(width).tolist()) if bits and met]
 
 
 class Writer:
@@ -179,14 +233,9 @@ class Writer:
         if not runs:
             return
         _, _, number, place = runs[-1]
-        padded = np.zeros(4 * (place - (-number // 4)) + 4, np.uint8)
-        for _, begin, number, place in runs:
-            # The last flags of a run, fewer than four, stand in the low bits of their symbol.
-            whole, at = number & ~3, 4 * place
-            padded[at : at + whole] = bits[begin : begin + whole]
-            if number > whole:
-                at += 4 * -(-number // 4) - (number - whole)
-                padded[at : at + number - whole] = bits[begin + whole : begin + number]
+        padded = np.zeros(4 * (place + (number + 3) // 4) + 4, np.uint8)
+        for flags, at in _places(runs):
+            padded[at] = bits[flags]
         places = _packed(padded)
         for code, _, number, place in runs:
             self._add(_table(code, 4, self.plain), places[place : place + number // 4])
@@ -248,16 +297,15 @@ def _packed(padded: np.ndarray) -> np.ndarray:
 class Reader:
     """Reads one payload. Raises Damaged if the bytes cannot be one."""
 
-    def __init__(self, payload: bytes, plain: bool = False):
-        self.plain = plain or coder.AnsCoder is None
+    def __init__(self, payload: bytes, plain: bool = False, group: Grouping = grouped):
+        self.plain, self._group = plain or coder.AnsCoder is None, group
         self._ans = coder.stack(coder.words_of(payload), self.plain)
 
     def flags(self, context: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """(n,) uint8 flags, 0 or 1, of these contexts."""
-        order, count = _grouped(context, len(codes))
+        order, count = self._group(context, len(codes))
         found = np.empty(len(context), np.uint8)
-        for which, begin, number, _ in _runs(count):
-            self._run(int(codes[which]), found[begin : begin + number])
+        self._runs(found, [(int(codes[n]), *run) for n, *run in _runs(count)])
         return _back(found, order)
 
     def chains(self, context: np.ndarray, length, codes: np.ndarray) -> np.ndarray:
@@ -265,7 +313,7 @@ class Reader:
 
         context (n,) uint8, 0..15; length 1..15, one or (n,) uint8; codes (contexts, longest) uint8.
         """
-        order, runs = _by_length(context, length)
+        order, runs = _by_length(context, length, self._group)
         found = np.empty(len(context), np.uint8)
         for which, long, begin, number in runs:
             table = _chain_table(codes[which, :long].tobytes(), self.plain)
@@ -275,7 +323,7 @@ class Reader:
     def raw(self, count: int) -> np.ndarray:
         """(count,) uint8 bits."""
         found = np.empty(count, np.uint8)
-        self._run(EVEN, found)
+        self._runs(found, [(EVEN, 0, count, 0)] if count else [])
         return found
 
     def bits(self, count: int, width: int) -> np.ndarray:
@@ -298,15 +346,23 @@ class Reader:
             values[some] += self.bits(len(some), bits)
         return values
 
-    def _run(self, code: int, out: np.ndarray) -> None:
-        """Fills `out` with flags of one probability."""
-        whole, rest = divmod(len(out), 4)
-        if whole:
-            symbols = self._ans.decode(_table(code, 4, self.plain), whole)
-            out[: 4 * whole] = _UNPACK.take(symbols, mode="clip").view(np.uint8)
-        if rest:
-            (symbol,) = self._ans.decode(_table(code, rest, self.plain), 1)
-            out[4 * whole :] = _BITS[symbol, 4 - rest :]
+    def _runs(self, out: np.ndarray, runs: list[tuple[int, int, int, int]]) -> None:
+        """Fills `out` with runs of flags: (code, first flag, flags, first symbol)."""
+        if not runs:
+            return
+        _, _, number, place = runs[-1]
+        symbols = np.empty(place + (number + 3) // 4, np.int32)
+        for code, _, number, place in runs:
+            whole, rest = divmod(number, 4)
+            if whole:
+                table = _table(code, 4, self.plain)
+                symbols[place : place + whole] = self._ans.decode(table, whole)
+            if rest:
+                table = _table(code, rest, self.plain)
+                symbols[place + whole] = self._ans.decode(table, 1)[0]
+        padded = _UNPACK.take(symbols, mode="clip").view(np.uint8)
+        for flags, at in _places(runs):
+            out[flags] = padded[at]
 
     def numbers(self, count: int, nibbles: int) -> np.ndarray:
         """(count,) int64 unsigned numbers."""

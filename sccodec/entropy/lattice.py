@@ -27,10 +27,11 @@ def split(planes: np.ndarray) -> list[np.ndarray]:
 
 def merge(parts: list[np.ndarray], shape: tuple[int, int, int]) -> np.ndarray:
     """The opposite of `split`."""
-    planes = np.empty(shape, parts[0].dtype)
+    planes, height, width = shape
+    inner = np.empty((height, width, planes), parts[0].dtype)
     for (i, j), part in zip(PARITIES, parts, strict=True):
-        planes[:, i::2, j::2] = part.transpose(2, 0, 1)
-    return planes
+        inner[i::2, j::2] = part
+    return np.ascontiguousarray(inner.reshape(height * width, planes).T).reshape(shape)
 
 
 class Seen:

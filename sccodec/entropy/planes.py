@@ -16,7 +16,16 @@ from itertools import pairwise
 import numpy as np
 
 from sccodec.entropy import planning
-from sccodec.entropy.flags import CODES, Arranged, Chains, Reader, Writer, nearest_code
+from sccodec.entropy.flags import (
+    CODES,
+    Arranged,
+    Chains,
+    Grouping,
+    Reader,
+    Writer,
+    grouped,
+    nearest_code,
+)
 from sccodec.entropy.lattice import ROUNDS, Seen, merge, size, split
 from sccodec.entropy.planning import (
     CONTEXTS,
@@ -203,7 +212,9 @@ class Walk:
         most = min(most, top) if same else most
         if not most:
             return rest
-        rest[live] = io.flags(context[live] >> coarse, live)
+        if coarse:
+            context = context >> coarse
+        rest[live] = io.flags(context[live], live)
         live = np.flatnonzero(rest != 0)  # of booleans it takes a quarter of the time
         length = np.uint8(most - 1)
         if not same:
@@ -211,9 +222,10 @@ class Walk:
             length = np.minimum(top[live] - 1, length).astype(np.uint8)
         if most == 1 or not len(live):
             return rest
-        rest[live] += io.chains(context[live] >> (2 + coarse), length, live)
+        more = io.chains(context.take(live) >> 2, length, live)
+        rest[live] = more + np.uint8(1)
         if most == ESCAPE and (not same or top > ESCAPE):
-            live = live[rest[live] == ESCAPE]
+            live = live[more == ESCAPE - 1]
             if not same:
                 live = live[top[live] > ESCAPE]
             more = io.long(live) - 1
@@ -267,8 +279,8 @@ def _signed(magnitude: np.ndarray, above) -> np.ndarray:
 class _Known:
     """Gives a walk the flags of levels that are known, and keeps them for the payload."""
 
-    def __init__(self, walk: Walk, offsets: list[np.ndarray], rests: list[np.ndarray]):
-        self.plan, self._split = walk.plan, walk.contexts.split
+    def __init__(self, walk: Walk, offsets: list[np.ndarray], rests: list[np.ndarray], group):
+        self.plan, self._split, self._group = walk.plan, walk.contexts.split, group
         self._offsets, self._rests = offsets, rests
         self._parts: list[tuple] = []  # what puts it into a writer, and what it is given
         # Of each context the flags that are set, and all; and views of them by kind.
@@ -298,7 +310,7 @@ class _Known:
         wanted = (self._offset[live] < 0 if sides else self._rest[live] > 0).view(np.uint8)
         which = SIDE if sides else FIRST
         ones, count = (kinds[which] for kinds in self._kinds)
-        arranged = Arranged(context, wanted, len(ones))
+        arranged = Arranged(context, wanted, len(ones), self._group)
         self._parts.append((Writer.flags, arranged, which))
         ones += arranged.ones
         count += arranged.count
@@ -306,7 +318,7 @@ class _Known:
 
     def chains(self, context: np.ndarray, length, live: np.ndarray) -> np.ndarray:
         wanted = np.minimum(self._rest[live] - 1, length).astype(np.uint8)
-        chains = Chains(context, length, wanted)
+        chains = Chains(context, length, wanted, self._group)
         self._parts.append((Writer.chains, chains, LATER))
         ones, count = (kinds[LATER] for kinds in self._kinds)
         found, of = chains.met(*ones.shape)
@@ -343,11 +355,13 @@ def encode(
     parents: np.ndarray | None = None,
     *,
     plain: bool = False,
+    group: Grouping = grouped,
 ) -> bytes:
     """Levels (P, H, W), integers of 0..count - 1 -> payload bytes.
 
     parents (P, H, W) are the levels of the coarser layer and first (N + 1,) says which levels
-    each of its N levels is made of; without them this is the coarsest layer.
+    each of its N levels is made of; without them this is the coarsest layer. group: how contexts
+    are put in order.
     """
     if levels.size == 0 or count == 1:
         return b""
@@ -362,7 +376,7 @@ def encode(
     walk = Walk(plan, levels.shape, count, first, parents)
     if walk.sided:
         plan.leans = planning.leans(offset_parts)
-    known = _Known(walk, offset_parts, rest_parts)
+    known = _Known(walk, offset_parts, rest_parts, group)
     walk.run(known)
     known.settle()
     writer = Writer(plain)
@@ -434,6 +448,7 @@ def decode(
     parents: np.ndarray | None = None,
     *,
     plain: bool = False,
+    group: Grouping = grouped,
 ) -> np.ndarray:
     """What `encode` was given: levels (P, H, W), uint8 for up to 256 levels, else int32.
 
@@ -444,7 +459,7 @@ def decode(
         if payload:
             raise Damaged("a payload for a tile that needs none")
         return np.zeros(shape, kind)
-    reader = Reader(payload, plain)
+    reader = Reader(payload, plain, group)
     plan = _read_heads(reader, shape, count, parents is not None)
     walk = Walk(plan, shape, count, first, parents)
     offsets = []

@@ -54,8 +54,11 @@ def _counts(count: int, first, parents) -> tuple[list[int] | None, np.ndarray | 
     return np.diff(first).tolist(), parents.ravel()
 
 
-def encode(levels: np.ndarray, count: int, first=None, parents=None) -> bytes:
-    """Levels (P, H, W), integers of 0..count - 1 -> payload; see `planes.encode`."""
+def encode(levels: np.ndarray, count: int, first=None, parents=None, *, group=None) -> bytes:
+    """Levels (P, H, W), integers of 0..count - 1 -> payload; see `planes.encode`.
+
+    There is nothing to `group`: elements are coded as they come.
+    """
     if levels.size == 0 or count == 1:
         return b""
     sizes, coarse = _counts(count, first, parents)
@@ -108,7 +111,9 @@ def _flushed(out: bytearray, low: int, range_: int) -> bytearray:
     return out
 
 
-def decode(payload: bytes, shape, count: int, first=None, parents=None) -> np.ndarray:
+def decode(
+    payload: bytes, shape, count: int, first=None, parents=None, *, group=None
+) -> np.ndarray:
     """What `encode` was given. Raises Damaged if the payload is not what it would write."""
     kind = np.uint8 if count <= 256 else np.int32
     elements = int(np.prod(shape))

@@ -21,6 +21,7 @@ from sccodec.errors import BadRequest
 # code the levels, on ReLU, leaky ReLU and linear features alike.
 ROUNDING = 1 / 3
 FEW = 40  # up to so many levels, comparing with each threshold beats a binary search
+STRIDE = 4  # after so many, only values above all of them are compared with the others
 PIECE = 1 << 15  # values that are compared at once, so that they stay in the processor's cache
 
 
@@ -85,10 +86,18 @@ class Quantiser:
             return np.searchsorted(thresholds, values).astype(self.index_type)
         found, flat = np.zeros(values.size, np.uint8), values.ravel()
         for at in range(0, len(flat), PIECE):
-            numbers, some = found[at : at + PIECE], flat[at : at + PIECE]
-            for threshold in thresholds:
-                numbers += some > threshold
+            _count(flat[at : at + PIECE], thresholds, found[at : at + PIECE])
         return found.reshape(values.shape)
+
+
+def _count(values: np.ndarray, thresholds: np.ndarray, numbers: np.ndarray) -> None:
+    """Adds to numbers (n,) uint8 how many thresholds, in ascending order, lie below values (n,)."""
+    for threshold in thresholds[:STRIDE]:
+        numbers += values > threshold
+    if len(thresholds) > STRIDE and len(above := np.flatnonzero(values > thresholds[STRIDE])):
+        more = np.ones(len(above), np.uint8)
+        _count(values.take(above), thresholds[STRIDE + 1 :], more)
+        numbers[above] += more
 
 
 # -- entropy-constrained design ------------------------------------------------------------

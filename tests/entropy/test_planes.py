@@ -9,10 +9,12 @@ from sccodec.entropy import planes, unary
 from sccodec.entropy.flags import (
     Arranged,
     Chains,
+    Orders,
     Reader,
     Writer,
     cost,
     counts_of_chain,
+    grouped,
     nearest_code,
 )
 from sccodec.entropy.tables import TOTAL
@@ -150,6 +152,34 @@ def test_a_chain_costs_what_its_flags_cost(chains, longest, seed):
         reader = Reader(payload, plain)
         np.testing.assert_array_equal(reader.chains(context, length, codes), values)
         reader.finish()
+
+
+def test_an_order_is_recalled_for_equal_contexts_only():
+    context = np.array([2, 0, 2, 1, 0], np.uint8)
+    other = np.array([0, 2, 1, 2, 0], np.uint8)
+    orders = Orders()
+    order, _ = orders.put(context, 3)
+    assert orders.get(context.copy(), 3)[0] is order
+    for asked, contexts in ((other, 3), (context, 4), (context[:4], 3)):
+        orders.put(context, 3)
+        order, count = orders.get(asked, contexts)
+        np.testing.assert_array_equal(order, np.argsort(asked, kind="stable"))
+        np.testing.assert_array_equal(count, np.bincount(asked, minlength=contexts))
+    np.testing.assert_array_equal(orders.get(other, 3)[0], grouped(other, 3)[0])
+
+
+@given(tile=tiles())
+@settings(max_examples=30, deadline=None)
+def test_what_is_written_and_read_does_not_depend_on_the_orders_that_are_kept(tile):
+    levels, count, first, parents = tile
+    orders = Orders()
+    payload = planes.encode(levels, count, first, parents, group=orders.put)
+    assert payload == planes.encode(levels, count, first, parents)
+    stale = Orders()
+    planes.encode(levels[::-1], count, group=stale.put)
+    for group in (orders.get, stale.get):
+        again = planes.decode(payload, levels.shape, count, first, parents, group=group)
+        np.testing.assert_array_equal(again, levels)
 
 
 def test_counts_of_a_chain_add_up_and_leave_none_out():
