@@ -70,10 +70,6 @@ def read_recipe(name: str | Path) -> Recipe:
     Raises BadRequest for an unknown recipe or key.
     """
     path, table = _table(name)
-    if "extends" in table:
-        basis = str(table.pop("extends"))
-        _, common = _table(path.parent / basis if basis.endswith(".toml") else basis)
-        table = common | table | {"network": common["network"] | table["network"]}
     try:
         network = Shape.read(table.pop("network"))
     except TypeError as error:
@@ -92,19 +88,29 @@ def read_recipe(name: str | Path) -> Recipe:
     return recipe
 
 
-def _table(name: str | Path) -> tuple[Path, dict]:
-    """A recipe's path, and what it says; it has a network."""
+def _table(name: str | Path, above: tuple[Path, ...] = ()) -> tuple[Path, dict]:
+    """A recipe's path, and what it and those that it extends say; it has a network.
+
+    above: the recipes that extend it.
+    """
     path = Path(name)
     if path.suffix != ".toml":
         path = RECIPES / f"{name}.toml"
     if not path.exists():
         known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
         raise BadRequest(f"no recipe {name}", hint=f"known recipes: {known}; or give a .toml file")
+    if path.resolve() in above:
+        raise BadRequest(f"{path} extends itself")
     try:
         table = tomllib.loads(path.read_text())
     except ValueError as error:
         raise BadRequest(f"{path}: {error}") from None
-    return path, {"network": {}} | table
+    table = {"network": {}} | table
+    if "extends" in table:
+        basis, above = str(table.pop("extends")), (*above, path.resolve())
+        _, common = _table(path.parent / basis if basis.endswith(".toml") else basis, above)
+        table = common | table | {"network": common["network"] | table["network"]}
+    return path, table
 
 
 def share_of_peak(progress: float, hold: float) -> float:

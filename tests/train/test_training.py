@@ -480,7 +480,14 @@ def test_a_recipe_may_extend_another(tmp_path):
     (tmp_path / "basis.toml").write_text('name = "basis"\nbatch = 3\n')
     more = tmp_path / "more.toml"
     more.write_text('name = "more"\nextends = "basis.toml"\n')  # beside it
-    assert loop.read_recipe(more) == replace(loop.read_recipe(tmp_path / "basis.toml"), name="more")
+    basis = loop.read_recipe(tmp_path / "basis.toml")
+    assert loop.read_recipe(more) == replace(basis, name="more")
+    most = tmp_path / "most.toml"
+    most.write_text('name = "most"\nextends = "more.toml"\nbatch = 5\n')
+    assert loop.read_recipe(most) == replace(basis, name="most", batch=5)
+    more.write_text('name = "more"\nextends = "most.toml"\n')
+    with pytest.raises(BadRequest, match=r"most\.toml extends itself"):
+        loop.read_recipe(most)
 
 
 def test_unknown_recipe_keys_and_missing_data_are_named(folder, tmp_path):
