@@ -145,11 +145,18 @@ def _tell(job: Job, done: Done, place: str, as_json: bool, report: bool) -> None
     for note in job.notes:
         border.say(note)
     if done.error is not None:
-        border.complain(done.error)
+        border.complain(done.error, _where(job, done.error))
     elif not as_json:
         click.echo(done.text) if report else border.say(place + done.text)
     if as_json:
         click.echo(json.dumps(done.facts))
+
+
+def _where(job: Job, error: CodecError | OSError | MemoryError) -> str:
+    """The input, if an error does not say which file of the job it is about."""
+    message, _ = border.explain(error)
+    named = any(name in message for name in (job.source, *job.targets))
+    return "" if named or job.source == border.STREAM else f"{job.source}: "
 
 
 def _in_order(work: Callable, items: Iterable, workers: int, apart: bool) -> Iterator:

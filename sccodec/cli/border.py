@@ -44,10 +44,10 @@ def say(text: str) -> None:
     click.echo(shown(text), err=True)
 
 
-def complain(error: CodecError | OSError | MemoryError) -> int:
+def complain(error: CodecError | OSError | MemoryError, where: str = "") -> int:
     """Prints an error and its hint on stderr; returns the exit code that it calls for."""
     message, code = explain(error)
-    say(f"sccodec: error: {message}")
+    say(f"sccodec: error: {where}{message}")
     if hint := getattr(error, "hint", None):
         say(f"sccodec: hint: {hint}")
     return code

@@ -242,7 +242,8 @@ def _append(inputs, output: str | None, settings, as_json: bool) -> int:
 
 
 def _tensors_done(source: str, target: str, length: int, elements: int, tensors: int):
-    bits = 8 * length / max(elements, 1)
+    bits = 8 * length / max(elements, 1)  # no elements: as if there were one
+    rate = f"{bits:.4f} bits per element" if elements else "no elements"
     facts = {
         "input": source,
         "output": target,
@@ -251,4 +252,4 @@ def _tensors_done(source: str, target: str, length: int, elements: int, tensors:
         "elements": elements,
         "bits_per_element": round(bits, 6),
     }
-    return batch.Done(facts, f"{source} -> {target}: {length} bytes, {bits:.4f} bits per element")
+    return batch.Done(facts, f"{source} -> {target}: {length} bytes, {rate}")

@@ -42,7 +42,7 @@ MODEL = "tensor-1"
 # Nothing is learned: the digest is that of the probabilities that the format fixes.
 DIGEST = hashlib.sha256(PROBABILITY.astype("<u2").tobytes() + bytes(WIDTHS)).digest()[:8]
 RATE_TOLERANCE = 0.02
-WORDS = 128  # bits: payloads are whole words, so tiny tensors cannot be nearer to a rate
+ENTRY = 100  # bytes for each layer that tell of a small tensor what it is like, levels and all
 SHRINKS = 12  # times that a file longer than asked for is made again
 MOST_TILES = 65535  # of a file: tile_columns has 16 bits
 
@@ -156,7 +156,7 @@ def _works(added: list[Tensor], settings: Settings, progress: Progress | None) -
     elements = sum(tensor.values.size for tensor in added)
     layout.check_limit("elements", elements, limits.max_pixels)
     settings = replace(settings, tile=_tile(added, settings))
-    works = [_work(tensor, settings, added) for tensor in added]
+    works = _designed(added, settings)
     _code(works, settings, progress)
     if settings.max_bytes is not None:
         _shrink(works, settings)
@@ -178,63 +178,114 @@ def _tile(added: list[Tensor], settings: Settings) -> int:
         tile *= 2
 
 
-def _work(tensor: Tensor, settings: Settings, added: list[Tensor]) -> Work:
-    """A tensor with its design, one of `added`."""
-    grid, calibration = designs.grid_of(tensor, settings), settings.calibration
+def _designed(added: list[Tensor], settings: Settings) -> list[Work]:
+    """The tensors with their designs; a size that was asked for is that of all together.
+
+    Levels get as many bits per element everywhere, and what describes tensors is paid by all. The
+    largest tensor comes last, to make up for what the others missed.
+    """
+    calibration = settings.calibration
+    grids = [designs.grid_of(tensor, settings) for tensor in added]
     if calibration is not None and calibration.designs:
-        return Work(tensor, grid, calibration.design(tensor, grid))
-    design, source = found_for(tensor, designs.gather(tensor, settings), settings, added)
-    whole = design.transform is not None and bool(design.transform.basis)
-    grid = replace(grid, whole=whole)
-    alone = len(added) == len(grid.parts) == 1
-    return Work(tensor, grid, design, source if alone else None)
+        pairs = zip(added, grids, strict=True)
+        return [Work(tensor, grid, calibration.design(tensor, grid)) for tensor, grid in pairs]
+    shares, works = Shares(added, grids, settings), {}
+    for n in sorted(range(len(added)), key=lambda n: added[n].values.size):
+        share = shares.of(n)
+        found = found_for(added[n], designs.gather(added[n], settings), settings, share)
+        shares.take(n, found)
+        transform = found.design.transform
+        grid = replace(grids[n], whole=transform is not None and bool(transform.basis))
+        alone = len(added) == len(grid.parts) == 1
+        works[n] = Work(added[n], grid, found.design, found.source if alone else None)
+    return [works[n] for n in range(len(added))]
+
+
+class Share(NamedTuple):
+    """What one tensor may take of a file."""
+
+    bytes: float  # with its entry in TENS, and its part of what else is in a file
+    overhead: float  # that part
+    last: bool = True  # whether nothing makes up for what it misses
+
+
+class Shares:
+    """Shares of several tensors in the size that the settings ask for, if they do."""
+
+    def __init__(self, added: list[Tensor], grids: list[Grid], settings: Settings):
+        sizes = [tensor.values.size for tensor in added]
+        self._total = settings.max_bytes
+        if settings.rate is not None:
+            self._total = settings.rate * sum(sizes) / 8
+        self._left, self._sizes = self._total, dict(enumerate(sizes))
+        self._overheads = [_overhead(grid, len(added), settings) for grid in grids]
+        entry = ENTRY * settings.layer_count
+        self._described = [overhead + entry for overhead in self._overheads]
+
+    def of(self, n: int) -> Share | None:
+        """Of tensor n; None if no size is asked for. Raises BadRequest if nothing is left."""
+        if self._left is None:
+            return None
+        least = sum(self._overheads[m] for m in self._sizes)
+        if len(self._overheads) > 1 and self._left <= least:
+            raise BadRequest(
+                f"{self._total:.0f} bytes for {len(self._overheads)} tensors are too few: "
+                f"what describes them takes more than {sum(self._overheads):.0f}"
+            )
+        described = sum(self._described[m] for m in self._sizes)
+        part = self._sizes[n] / max(sum(self._sizes.values()), 1)
+        levels = (self._left - described) * part
+        return Share(levels + self._described[n], self._overheads[n], len(self._sizes) == 1)
+
+    def take(self, n: int, found: Candidate) -> None:
+        """Tensor n has been given this design."""
+        size = self._sizes.pop(n)
+        if self._left is not None:
+            self._left -= found.bits * max(size, 1) / 8 + self._overheads[n]
 
 
 def design_for(tensor: Tensor, stats: designs.Statistics, settings: Settings) -> Design:
     """The design that the settings ask for; raises BadRequest for what is out of reach."""
-    return found_for(tensor, stats, settings, [tensor])[0]
+    share = Shares([tensor], [designs.grid_of(tensor, settings)], settings).of(0)
+    return found_for(tensor, stats, settings, share).design
 
 
 def found_for(
-    tensor: Tensor, stats: designs.Statistics, settings: Settings, added: Sequence[Tensor]
-) -> tuple[Design, Coefficients | None]:
-    """The same, where a rate is met for `tensor` as one of `added`; and its coefficients, if it was
-    given a transform."""
+    tensor: Tensor, stats: designs.Statistics, settings: Settings, share: Share | None
+) -> Candidate:
+    """The same for a tensor that may take a share of a file, with about its bits."""
     grid = designs.grid_of(tensor, settings)
-    if stats.constant or (settings.rate is None and settings.max_bytes is None):
-        return designs.plain(stats, grid, settings, tensor.kind), None
     elements = tensor.values.size
-    overhead = _overhead(grid, len(added), settings)
-    if settings.rate is not None:
-        total = settings.rate * elements / 8
-    else:
-        total = settings.max_bytes * elements / sum(other.values.size for other in added)
-    wanted = 8 * (total - overhead) / elements
+    if stats.constant or share is None:
+        design = designs.plain(stats, grid, settings, tensor.kind)
+        entry = Work(tensor, grid, design).entry(settings.coder)
+        return Candidate(design, 0.0, 8 * _entry_bytes(entry) / max(elements, 1))
+    wanted = 8 * (share.bytes - share.overhead) / elements
     if wanted <= 0:
         raise BadRequest(
-            f"{total:.0f} bytes for the tensor {tensor.name!r} are too few: "
-            f"what describes it takes {overhead:.0f}"
+            f"{share.bytes:.0f} bytes for {tensor.called} are too few: "
+            f"what describes it takes {share.overhead:.0f}"
         )
-    aim = Aim(tensor, stats, grid, settings, wanted, overhead)
+    aim = Aim(tensor, stats, grid, settings, wanted, share)
     basis = settings.calibration.basis(tensor, grid) if settings.calibration else None
     whole = aim._replace(grid=replace(grid, whole=basis is not None))
     possible = settings.transform is not False and transforms.possible(whole.grid, stats, settings)
     if not possible and (settings.transform or basis):
         raise BadRequest(
-            f"the tensor {tensor.name!r} cannot be transformed",
+            f"{tensor.called} cannot be transformed",
             hint="a transform needs whole planes in a tile, and no other choices; "
             "a basis needs all channels of an item there",
         )
     if settings.transform:
         found = _transformed(whole, basis)
         _check_reached(aim, found.bits)
-        return found.design, found.source
+        return found
     found = _quantised(aim)
     if basis or (possible and transforms.may_pay(tensor, grid, stats, settings, found.error)):
         other = _transformed(whole, basis, found.error)
         if _reached(aim, other.bits) and other.error < found.error:
             found = other
-    return found.design, found.source
+    return found
 
 
 class Aim(NamedTuple):
@@ -245,7 +296,7 @@ class Aim(NamedTuple):
     grid: Grid
     settings: Settings
     wanted: float  # bits per element, of payloads and of the entry in TENS
-    overhead: float  # bytes of the file beside these
+    share: Share
 
 
 class Candidate(NamedTuple):
@@ -265,7 +316,7 @@ def _transformed(aim: Aim, basis: Basis | None, error: float | None = None) -> C
     elements = tensor.values.size
     source = Coefficients(tensor, grid, settings, basis, transforms.rectified_limits(stats))
     entry = Work(tensor, grid, transforms.design(source, stats)).entry(settings.coder)
-    described = len(tensors.pack([entry])) - 2
+    described = _entry_bytes(entry)
     size = wanted * elements / 8 - described
     found = transforms.search(source, stats, size, error)
     bits = 8 * (found.bytes + described) / elements
@@ -274,17 +325,17 @@ def _transformed(aim: Aim, basis: Basis | None, error: float | None = None) -> C
 
 def _reached(aim: Aim, bits: float) -> bool:
     """Whether a design of so many bits per element is near enough to a rate."""
-    near = max(RATE_TOLERANCE * aim.wanted, WORDS / aim.tensor.values.size)
+    near = max(RATE_TOLERANCE * aim.wanted, designs.WORDS / aim.tensor.values.size)
     return aim.settings.rate is None or abs(bits - aim.wanted) <= near
 
 
 def _check_reached(aim: Aim, bits: float) -> None:
     """Raises BadRequest if a design of so many bits per element is too far from a rate."""
     rate, elements = aim.settings.rate, aim.tensor.values.size
-    if not _reached(aim, bits):
+    if aim.share.last and not _reached(aim, bits):
         raise BadRequest(
-            f"{rate} bits per element are out of reach for the tensor {aim.tensor.name!r}; "
-            f"the nearest are {bits + 8 * aim.overhead / elements:.4f}",
+            f"{rate} bits per element are out of reach for {aim.tensor.called}; "
+            f"the nearest are {bits + 8 * aim.share.overhead / elements:.4f}",
             hint="--max-abs-error and --levels are not bound to a rate",
         )
 
@@ -297,7 +348,7 @@ def _quantised(aim: Aim) -> Candidate:
     def size(design: Design) -> int:
         work = Work(tensor, grid, design)
         _code([work], settings, None, check=False)
-        return work.payload_bytes + len(tensors.pack([work.entry(settings.coder)])) - 2
+        return work.payload_bytes + _entry_bytes(work.entry(settings.coder))
 
     limits, offsets = filters.limits_of(stats), None
     if designs.may_shift(grid, settings, wanted):
@@ -343,6 +394,11 @@ def _shifted(aim: Aim, size: Callable[[Design], int]) -> tuple[designs.Statistic
     if settings.offsets or error(moved, offsets) < error(stats, None):
         return moved, offsets
     return stats, None
+
+
+def _entry_bytes(entry: TensorEntry) -> int:
+    """Bytes that an entry takes in TENS."""
+    return len(tensors.pack([entry])) - 2
 
 
 def _overhead(grid: Grid, files: int, settings: Settings) -> float:
@@ -401,7 +457,7 @@ def _shrink(works: list[Work], settings: Settings) -> None:
         if aim < 1:
             break
         smaller, added = replace(settings, max_bytes=aim), [work.tensor for work in works]
-        works[:] = [_work(tensor, smaller, added) for tensor in added]
+        works[:] = _designed(added, smaller)
         _code(works, settings, None)
     raise BadRequest(
         f"{most} bytes are too few; {length} are the least that was reached",

@@ -28,11 +28,14 @@ from sccodec.latents.scalar import (
 )
 from sccodec.media.tensor import Tensor
 
+SMALL = 1 << 12  # elements of a tensor whose size hardly follows its entropy: all is tried
+WORDS = 128  # bits: payloads are whole words, so tiny tensors cannot be nearer to a rate
 SAMPLED = 1 << 15  # values of a tensor that designs look at
 LEAKY = 0.1  # slope that is assumed below 0
 LINEAR = 0.1  # share of the energy below 0 from which on there is no rectifier
 LAGRANGIAN = 0.1  # of entropy-constrained designs without a rate, in squared step sizes
-COUNTS = (2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024)
+COUNTS = (2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256, 512)
+COUNTS += (1 << 10, 1 << 11, 1 << 12, 1 << 13, 1 << 14, 1 << 15, 1 << 16)
 FINE = 2.5  # bits per element above which uniform levels are as good as any
 CLOSE = 0.005  # of a rate: near enough to stop searching
 TRIES = 8
@@ -170,9 +173,8 @@ def finite(part: np.ndarray, tensor: Tensor, settings: Settings) -> np.ndarray:
         low, high = (usual.min(), usual.max()) if usual.size else (0, 0)
         return np.nan_to_num(values, nan=0.0, posinf=high, neginf=low)
     count = _nonfinite(tensor)
-    called = f"tensor {tensor.name!r}" if tensor.name else "the tensor"
     raise BadRequest(
-        f"{called}: {count} of {tensor.values.size} elements are NaN or infinite",
+        f"{tensor.called}: {count} of {tensor.values.size} elements are NaN or infinite",
         hint="--nonfinite clamp replaces NaN by 0 and infinities by the nearest finite value",
     )
 
@@ -442,19 +444,21 @@ class Family:
     """
 
     def __init__(self, stats: Statistics, grid: Grid, settings: Settings):
+        self.elements = stats.elements
         self._stats, self._scales = by_channel(stats, settings)
         self._axis, self._settings = grid.channel_axis, settings
         self._range = clipping(self._stats, settings)
         self._curves: dict[int, tuple[np.ndarray, ...]] = {}
-        self._most: dict[int, tuple[float, float, float]] = {}  # the first point of each curve
 
     def at(self, bits: float) -> Design:
-        """The one with the least error in the sample among those of about this entropy."""
-        best, least, worse = (COUNTS[-1], float(KNOBS[self._settings.kind][0])), math.inf, 0
+        """The one with the least error in the sample among those of about this entropy, or less."""
+        best, least, worse = None, math.inf, 0
         for count in COUNTS:
-            if not self._reaches(count, bits):
+            if count < COUNTS[-1] and math.log2(count) < bits:
                 continue
             knobs, entropies, errors = self._curve(count)
+            if entropies[0] > bits and best:
+                break  # and all finer ones take even more
             error = float(np.interp(bits, entropies, errors))
             worse = 0 if error < least else worse + 1
             if error < least:
@@ -463,13 +467,15 @@ class Family:
                 break
         return Design(self._quantisers(*best, self._settings), self._axis, self._scales)
 
-    def _reaches(self, count: int, bits: float) -> bool:
-        """Whether so many levels can have as much entropy at all."""
-        if math.log2(count) < bits:
-            return False
-        if count not in self._most:
-            self._most[count] = self._point(count, KNOBS[self._settings.kind][0])
-        return self._most[count][1] >= bits
+    def error_of(self, design: Design) -> float:
+        """Mean squared error in the sample."""
+        return self._stats.sample.error(design.embedded.finest)
+
+    def every(self) -> Iterator[Design]:
+        """The one with the least error in the sample, of each number of levels."""
+        for count in COUNTS:
+            knob = float(self._curve(count)[0][-1])
+            yield Design(self._quantisers(count, knob, self._settings), self._axis, self._scales)
 
     def _point(self, count: int, knob: float) -> tuple[float, float, float]:
         """(knob, entropy, error)"""
@@ -478,11 +484,14 @@ class Family:
         return knob, sample.entropy(made), sample.error(made)
 
     def _curve(self, count: int) -> tuple[np.ndarray, ...]:
-        """(knobs, entropies, errors) of this many levels, entropies ascending."""
+        """(knobs, entropies, errors) of this many levels, the entropy ascending to the least error.
+
+        Narrower quantisers beyond that take more bits for more error, of what they clip.
+        """
         if count not in self._curves:
-            rows = [self._most[count]]
-            rows += [self._point(count, knob) for knob in KNOBS[self._settings.kind][1:]]
-            knobs, entropies, errors = np.array(rows[::-1]).T
+            rows = [self._point(count, knob) for knob in KNOBS[self._settings.kind][::-1]]
+            end = 1 + min(range(len(rows)), key=lambda n: rows[n][2])
+            knobs, entropies, errors = np.array(rows[:end]).T
             self._curves[count] = knobs, np.maximum.accumulate(entropies), errors
         return self._curves[count]
 
@@ -500,6 +509,7 @@ class DeadZones:
     """
 
     def __init__(self, stats: Statistics, grid: Grid, settings: Settings):
+        self.elements = stats.elements
         self._stats, self._scales = by_channel(stats, settings)
         self._axis, self._settings = grid.channel_axis, settings
         sample = self._stats.sample
@@ -520,9 +530,17 @@ class DeadZones:
         embedded = _layered(fine, self._stats, self._settings, (len(fine),))
         return Design(embedded, self._axis, self._scales)
 
+    def error_of(self, design: Design) -> float:
+        """Mean squared error in the sample."""
+        return self._sample.error(design.embedded.finest)
+
     def error(self, bits: float) -> float:
-        """Mean squared error in the sample of the design of this entropy."""
-        return self._sample.error(self.at(bits).embedded.finest)
+        """That of the design of this entropy."""
+        return self.error_of(self.at(bits))
+
+    def every(self) -> Iterator[Design]:
+        """Those of the curve so far."""
+        return map(self.at, self._entropies[1:])
 
     def _refine(self) -> None:
         """One more point of the curve; steps with fewer levels than layers are passed over."""
@@ -601,6 +619,11 @@ def _nearest(wanted: float, family: Family | DeadZones, bits_of, within: bool) -
         if low > 0 and math.isfinite(high):
             tried += _mixtures(aim, tried, bits_of)
     found = min(tried, key=lambda one: _miss(one.bits, wanted, within))
+    if family.elements <= SMALL:
+        tried += [Found(design, bits_of(design)) for design in family.every()]
+        near = WORDS / family.elements
+        fit = [one for one in tried if _miss(one.bits, wanted, within) <= near]
+        found = min(fit, key=lambda one: family.error_of(one.design), default=found)
     return found._replace(between=low > 0 and math.isfinite(high))
 
 

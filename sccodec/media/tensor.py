@@ -40,6 +40,11 @@ class Tensor:
     kind: str
 
     @property
+    def called(self) -> str:
+        """The tensor, as messages speak of it."""
+        return called(self.name)
+
+    @property
     def shape(self) -> tuple[int, ...]:
         return self.values.shape
 
@@ -53,6 +58,11 @@ class Tensor:
     def array(self) -> np.ndarray:
         """A plain NumPy array; bfloat16 becomes float32, which holds the same numbers."""
         return widened(self.values) if self.kind == "bfloat16" else self.values
+
+
+def called(name: str) -> str:
+    """A tensor of this name, as messages speak of it."""
+    return f"the tensor {name!r}" if name else "the tensor"
 
 
 def widened(bits: np.ndarray) -> np.ndarray:
@@ -79,9 +89,8 @@ def from_array(array, name: str = "") -> Tensor:
         return Tensor(name, array.view(np.uint16), "bfloat16")
     kind = array.dtype.newbyteorder("=").name
     if kind not in NATIVE:
-        called = f"tensor {name!r}" if name else "the tensor"
         raise BadRequest(
-            f"{called} holds {array.dtype.name}; known are {', '.join(NATIVE)} and bfloat16",
+            f"{called(name)} holds {array.dtype.name}; known are {', '.join(NATIVE)} and bfloat16",
             hint="convert it first, for example with .astype('float32')",
         )
     return Tensor(name, array, kind)
@@ -147,8 +156,12 @@ def _mapped(path: Path) -> np.ndarray:
             else np.lib.format.read_array_header_2_0
         )
         shape, _, dtype = reader(file)
+        begin, length = file.tell(), os.fstat(file.fileno()).st_size
     if dtype.hasobject:
         raise ValueError("Object arrays cannot be loaded when allow_pickle=False")
+    need = begin + math.prod(shape) * dtype.itemsize
+    if length < need:
+        raise ValueError(f"ends after {length} of {need} bytes")
     empty = 0 in shape or not shape
     return np.load(path, mmap_mode=None if empty else "r", allow_pickle=False)
 

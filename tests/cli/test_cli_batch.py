@@ -160,6 +160,27 @@ def test_threads_keep_the_order_of_errors_and_results(folder):
     assert [row["input"] for row in rows] == names
 
 
+def test_an_error_names_its_input_once(folder):
+    names = inputs()[:2]
+    result = run("encode", "--profile", "tiny-1", *names, "-o", "out/", "--max-bytes", 10)
+    lines = [line for line in result.err.splitlines() if line.startswith("sccodec: error: ")]
+    assert [line.split(": ")[2] for line in lines] == names
+    assert [line.count("in/") for line in lines] == [1, 1]
+    assert "10 bytes are too few" in lines[0]
+    piped = run(
+        "encode",
+        "--profile",
+        "tiny-1",
+        "-",
+        "-o",
+        "-",
+        "--max-bytes",
+        10,
+        stdin=Path(names[0]).read_bytes(),
+    )
+    assert piped.errors[0].startswith("sccodec: error: 10 bytes are too few")
+
+
 def test_no_more_pictures_at_once_than_threads(folder, monkeypatch):
     from sccodec.codecs import image
 

@@ -135,6 +135,13 @@ def test_a_basis_is_learnt_and_needed(folder):
     assert (done.code, "for tensors" in done.err) == (1, True)
 
 
+def test_no_elements_have_no_rate(folder):
+    np.save(folder / "none.npy", np.zeros((0, 3), np.float32))
+    done = run("encode", folder / "none.npy")
+    assert done.code == 0
+    assert done.err.endswith("bytes, no elements\n")
+
+
 def test_a_bound_and_a_size(folder):
     assert run("encode", folder / "a.npy", "--max-abs-error", 0.1).code == 0
     difference = sccodec.decode(folder / "a.scc") - np.load(folder / "a.npy")
@@ -179,7 +186,7 @@ def test_what_is_damaged_is_said(folder):
         (["encode", "a.npy", "--levels", "x"], "not a number of levels"),
         (["encode", "a.npy", "--clip", "1,x"], "not two numbers"),
         (["encode", "a.npy", "--channel-axis", "x"], "neither an axis"),
-        (["encode", "nan.npy"], "1 of 4 elements"),
+        (["encode", "nan.npy"], "nan.npy: the tensor: 1 of 4 elements"),
         (["encode", "a.npy", "--calibration", "nan.npy"], "no calibration"),
         (["decode", "p.scc", "-o", "x.npy"], "holds no tensors"),
         (["decode", "t.scc", "-o", "x.png"], "holds tensors"),

@@ -171,6 +171,47 @@ def test_a_rate_out_of_reach_is_refused():
         tensor.encode(features(), Settings(rate=0.01))
 
 
+@pytest.mark.parametrize("sided", [False, True])
+def test_every_higher_rate_has_a_much_smaller_error(sided):
+    values = features((48, 28, 28), sided=sided)
+    errors = []
+    for rate in (3, 5, 7, 9):
+        data = tensor.encode(values, Settings(rate=rate))
+        # Sizes of what is sparse follow the step in leaps where low bits are sent as they are.
+        assert 8 * len(data) / values.size == pytest.approx(rate, rel=0.02 if sided else 0.05)
+        errors.append(mse(values, decoded(data)))
+    # Two bits more are 12 dB for each element that is not zero.
+    assert all(fine < coarse / 8 for coarse, fine in pairwise(errors))
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (24, 14, 14)])
+def test_more_bytes_than_a_tensor_can_use_leave_hardly_an_error(shape):
+    values = features((1, *shape)[-3:], sided=True).reshape(shape)
+    again = decoded(tensor.encode(values, Settings(max_bytes=1_000_000)))
+    assert mse(values, again) < 1e-7 * values.var()
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_rate_of_several_tensors_is_that_of_their_file(layers):
+    values = {
+        "few": features((2, 3, 3), sided=True),
+        "many": features((96, 28, 28)),
+        "none": np.zeros((0, 3), np.float32),
+        "some": features((8, 8, 8), seed=1, sided=True),
+        "one": np.float32(7),
+    }
+    elements = sum(np.size(each) for each in values.values())
+    data = tensor.encode(values, Settings(rate=0.7, layers=layers))
+    assert 8 * len(data) / elements == pytest.approx(0.7, rel=0.02)
+    found, _ = tensor.decode(data)
+    assert [each.name for each in found] == list(values)
+    for each in found:
+        if each.values.size:
+            assert mse(each.values, values[each.name]) <= 0.6 * np.var(values[each.name])
+    with pytest.raises(BadRequest, match="200 bytes for 5 tensors are too few"):
+        tensor.encode(values, Settings(max_bytes=200))
+
+
 @pytest.mark.parametrize("most", [700, 1500])
 def test_max_bytes_is_never_passed(most):
     values = {"a": features(), "b": features(seed=1, sided=True)}

@@ -164,3 +164,11 @@ def test_bad_files(tmp_path, data, error):
         with pytest.raises(error) as caught:
             read(source)
         assert isinstance(caught.value, CodecError)
+
+
+def test_a_file_that_is_cut_short_tells_where(tmp_path):
+    whole = npy(some("float32"))
+    (tmp_path / "cut.npy").write_bytes(whole[:-3])
+    kept = f"{len(whole) - 3} of {len(whole)} bytes"
+    with pytest.raises(Damaged, match=f"cut.npy: ends after {kept}"):
+        read(tmp_path / "cut.npy")
