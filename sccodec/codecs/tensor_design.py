@@ -30,6 +30,7 @@ from sccodec.media.tensor import Tensor
 
 SMALL = 1 << 12  # elements of a tensor whose size hardly follows its entropy: all is tried
 WORDS = 128  # bits: payloads are whole words, so tiny tensors cannot be nearer to a rate
+AMPLE = 1 << 12  # levels from which on a range hardly grows with their number
 SAMPLED = 1 << 15  # values of a tensor that designs look at
 LEAKY = 0.1  # slope that is assumed below 0
 LINEAR = 0.1  # share of the energy below 0 from which on there is no rectifier
@@ -302,12 +303,14 @@ def clipping(stats: Statistics, settings: Settings) -> Range:
             return Range(lambda _: (low, high))
         density = activation.fit(stats.mean, stats.variance, slope)
         least = None if slope > 0 else 0.0
-        limits = functools.cache(lambda count: activation.optimal_clip(density, count, least))
+        limits = functools.cache(
+            lambda count: activation.optimal_clip(density, min(count, AMPLE), least)
+        )
         return Range(limits)
     density = activation.laplace(stats.mean, stats.variance)
 
     def limits(count: int) -> tuple[float, float]:
-        lower, upper = activation.symmetric_clip(density, count)
+        lower, upper = activation.symmetric_clip(density, min(count, AMPLE))
         return max(lower, low), min(upper, high)
 
     return Range(limits, stats.mean)
@@ -472,8 +475,8 @@ class Family:
         return self._stats.sample.error(design.embedded.finest)
 
     def every(self) -> Iterator[Design]:
-        """The one with the least error in the sample, of each number of levels."""
-        for count in COUNTS:
+        """The one with the least error in the sample, of each number of levels for few elements."""
+        for count in COUNTS[: COUNTS.index(SMALL) + 1]:
             knob = float(self._curve(count)[0][-1])
             yield Design(self._quantisers(count, knob, self._settings), self._axis, self._scales)
 
@@ -601,7 +604,7 @@ def _nearest(wanted: float, family: Family | DeadZones, bits_of, within: bool) -
     tried: list[Found] = []
     low, high = 0.0, math.inf  # entropies that are known to be too small and too large
     aim = wanted * (1 - CLOSE if within else 1)
-    entropy, streak = aim, 0
+    entropy, streak = min(aim, math.log2(family.elements) + 1), 0
     for _ in range(TRIES):
         design = family.at(entropy)
         tried.append(Found(design, bits_of(design)))
@@ -620,8 +623,11 @@ def _nearest(wanted: float, family: Family | DeadZones, bits_of, within: bool) -
             tried += _mixtures(aim, tried, bits_of)
     found = min(tried, key=lambda one: _miss(one.bits, wanted, within))
     if family.elements <= SMALL:
-        tried += [Found(design, bits_of(design)) for design in family.every()]
         near = WORDS / family.elements
+        for design in family.every():
+            tried.append(Found(design, bits_of(design)))
+            if min(one.bits for one in tried[-2:]) > wanted + near:
+                break  # finer ones are even larger
         fit = [one for one in tried if _miss(one.bits, wanted, within) <= near]
         found = min(fit, key=lambda one: family.error_of(one.design), default=found)
     return found._replace(between=low > 0 and math.isfinite(high))
