@@ -106,7 +106,8 @@ def run(
         for job, done in results:
             codes.append(done.code)
             place = "" if report or len(todo) == 1 else f"[{len(codes)}/{len(todo)}] "
-            _tell(job, done, place, as_json, report)
+            where = _where(job, done.error) if done.error and len(todo) > 1 else ""
+            _tell(job, done, place, where, as_json, report)
     failed = sum(map(bool, codes))
     if failed and len(codes) > 1:
         border.say(f"sccodec: {failed} of {len(codes)} failed")
@@ -141,11 +142,11 @@ def _existing(job: Job, force: bool, skip_existing: bool) -> Done | None:
     return None
 
 
-def _tell(job: Job, done: Done, place: str, as_json: bool, report: bool) -> None:
+def _tell(job: Job, done: Done, place: str, where: str, as_json: bool, report: bool) -> None:
     for note in job.notes:
         border.say(note)
     if done.error is not None:
-        border.complain(done.error, _where(job, done.error))
+        border.complain(done.error, where)
     elif not as_json:
         click.echo(done.text) if report else border.say(place + done.text)
     if as_json:
@@ -153,7 +154,7 @@ def _tell(job: Job, done: Done, place: str, as_json: bool, report: bool) -> None
 
 
 def _where(job: Job, error: CodecError | OSError | MemoryError) -> str:
-    """The input, if an error does not say which file of the job it is about."""
+    """The input of one of many jobs, if an error does not say which file it is about."""
     message, _ = border.explain(error)
     named = any(name in message for name in (job.source, *job.targets))
     return "" if named or job.source == border.STREAM else f"{job.source}: "
