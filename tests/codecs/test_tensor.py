@@ -173,15 +173,15 @@ def test_a_rate_out_of_reach_is_refused():
 
 @pytest.mark.parametrize("sided", [False, True])
 def test_every_higher_rate_has_a_much_smaller_error(sided):
-    values = features((48, 28, 28), sided=sided)
+    values = features((24, 14, 14), sided=sided)
     errors = []
-    for rate in (3, 5, 7, 9):
+    for rate in (3, 6, 9):
         data = tensor.encode(values, Settings(rate=rate))
         # Sizes of what is sparse follow the step in leaps where low bits are sent as they are.
         assert 8 * len(data) / values.size == pytest.approx(rate, rel=0.02 if sided else 0.05)
         errors.append(mse(values, decoded(data)))
-    # Two bits more are 12 dB for each element that is not zero.
-    assert all(fine < coarse / 8 for coarse, fine in pairwise(errors))
+    # Three bits more are 18 dB for each element that is not zero.
+    assert all(fine < coarse / 30 for coarse, fine in pairwise(errors))
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (24, 14, 14)])
