@@ -192,7 +192,7 @@ def _designed(added: list[Tensor], settings: Settings) -> list[Work]:
     shares, works = Shares(added, grids, settings), {}
     for n in sorted(range(len(added)), key=lambda n: added[n].values.size):
         share = shares.of(n)
-        found = found_for(added[n], designs.gather(added[n], settings), settings, share)
+        found = found_for(added[n], grids[n], designs.gather(added[n], settings), settings, share)
         shares.take(n, found)
         transform = found.design.transform
         grid = replace(grids[n], whole=transform is not None and bool(transform.basis))
@@ -206,7 +206,7 @@ class Share(NamedTuple):
 
     bytes: float  # with its entry in TENS, and its part of what else is in a file
     overhead: float  # that part
-    last: bool = True  # whether nothing makes up for what it misses
+    last: bool  # whether nothing makes up for what it misses
 
 
 class Shares:
@@ -219,8 +219,7 @@ class Shares:
             self._total = settings.rate * sum(sizes) / 8
         self._left, self._sizes = self._total, dict(enumerate(sizes))
         self._overheads = [_overhead(grid, len(added), settings) for grid in grids]
-        entry = ENTRY * settings.layer_count
-        self._described = [overhead + entry for overhead in self._overheads]
+        self._entry = ENTRY * settings.layer_count
 
     def of(self, n: int) -> Share | None:
         """Of tensor n; None if no size is asked for. Raises BadRequest if nothing is left."""
@@ -232,10 +231,10 @@ class Shares:
                 f"{self._total:.0f} bytes for {len(self._overheads)} tensors are too few: "
                 f"what describes them takes more than {sum(self._overheads):.0f}"
             )
-        described = sum(self._described[m] for m in self._sizes)
         part = self._sizes[n] / max(sum(self._sizes.values()), 1)
-        levels = (self._left - described) * part
-        return Share(levels + self._described[n], self._overheads[n], len(self._sizes) == 1)
+        levels = (self._left - least - self._entry * len(self._sizes)) * part
+        overhead = self._overheads[n]
+        return Share(overhead + self._entry + levels, overhead, len(self._sizes) == 1)
 
     def take(self, n: int, found: Candidate) -> None:
         """Tensor n has been given this design."""
@@ -246,18 +245,25 @@ class Shares:
 
 def design_for(tensor: Tensor, stats: designs.Statistics, settings: Settings) -> Design:
     """The design that the settings ask for; raises BadRequest for what is out of reach."""
-    share = Shares([tensor], [designs.grid_of(tensor, settings)], settings).of(0)
-    return found_for(tensor, stats, settings, share).design
+    grid = designs.grid_of(tensor, settings)
+    share = Shares([tensor], [grid], settings).of(0)
+    return found_for(tensor, grid, stats, settings, share).design
 
 
 def found_for(
-    tensor: Tensor, stats: designs.Statistics, settings: Settings, share: Share | None
+    tensor: Tensor,
+    grid: Grid,
+    stats: designs.Statistics,
+    settings: Settings,
+    share: Share | None,
 ) -> Candidate:
-    """The same for a tensor that may take a share of a file, with about its bits."""
-    grid = designs.grid_of(tensor, settings)
+    """The same for a tensor that may take a share of a file, with about its bits; without a share
+    nobody asks for these, and they are 0."""
     elements = tensor.values.size
     if stats.constant or share is None:
         design = designs.plain(stats, grid, settings, tensor.kind)
+        if share is None:
+            return Candidate(design, 0.0, 0.0)
         entry = Work(tensor, grid, design).entry(settings.coder)
         return Candidate(design, 0.0, 8 * _entry_bytes(entry) / max(elements, 1))
     wanted = 8 * (share.bytes - share.overhead) / elements

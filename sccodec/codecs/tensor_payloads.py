@@ -15,7 +15,7 @@ from sccodec.container.layout import ABSENT, TileEntry
 from sccodec.container.reader import Reader
 from sccodec.container.tensors import Grading, LevelFilter, TensorEntry
 from sccodec.entropy import bands, planes, unary
-from sccodec.entropy.flags import Orders
+from sccodec.entropy.flags import Orders, grouped
 from sccodec.errors import CodecError, Damaged, Mismatch
 from sccodec.latents import blocks
 from sccodec.latents.basis import Basis
@@ -115,12 +115,11 @@ def code(
     for n, (quantiser, numbers) in enumerate(zip(embedded.quantisers, levels, strict=True)):
         first = embedded.first[n - 1] if n else None
         count, orders = len(quantiser), Orders()
+        group = orders.put if check else grouped
+        payload = module.encode(numbers, count, first, below, group=group)
         if check:
-            payload = module.encode(numbers, count, first, below, group=orders.put)
             again = module.decode(payload, numbers.shape, count, first, below, group=orders.get)
             _believe(numbers, again)
-        else:
-            payload = module.encode(numbers, count, first, below)
         done.append(Coded(payload, TileEntry.of(payload, symbols=checksum(numbers))))
         below = numbers
     return done
@@ -131,11 +130,9 @@ def code_transformed(shape, layers: list[np.ndarray], *, check: bool = True) -> 
     done = []
     for numbers in layers:
         orders = Orders()
+        payload = bands.encode(shape, numbers, group=orders.put if check else grouped)
         if check:
-            payload = bands.encode(shape, numbers, group=orders.put)
             _believe(numbers, bands.decode(shape, payload, group=orders.get))
-        else:
-            payload = bands.encode(shape, numbers)
         done.append(Coded(payload, TileEntry.of(payload, symbols=checksum(numbers))))
     return done
 
