@@ -121,13 +121,12 @@ def encode(
     return _write(frame, coder, coded, step, quality, limits)
 
 
-def choices(picture: Picture, step: int, model: Model):
-    """(layer, what `quantize.choose` gives) of each layer of a picture in one tile, at the default
-    effort."""
+def choices(picture: Picture, step: int, model: Model, effort: int = DEFAULT_EFFORT):
+    """(layer, what `quantize.choose` gives) of each layer of a picture in one tile."""
     size = up_to(max(picture.width, picture.height), HYPER)
     grid = Grid(picture.width, picture.height, size)
-    latents = analysed(model, picture, grid.canvas, 1)
-    coder = TileCoder(model, grid, latents, [0], set(), DEFAULT_EFFORT)
+    latents = analysed(model, picture, grid.canvas, 1, effort)
+    coder = TileCoder(model, grid, latents, [0], set(), effort)
     return _moved(coder, step, picture, 1).choices(0, step)
 
 

@@ -32,6 +32,11 @@ def step_size(index: int) -> float:
     return int(STEP_TABLE[index]) / (1 << STEP_BITS)
 
 
+def nearest_index(log2_step: float) -> int:
+    """The index of the step nearest to 2^log2_step."""
+    return round(256 + 32 * log2_step)
+
+
 def log2_step(index: np.ndarray | int) -> np.ndarray | int:
     """log2 of the step that `index` names, exactly, in units of 2^-8."""
     return (index - 256) * (1 << (ACTIVATION_BITS - 5))

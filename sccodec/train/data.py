@@ -40,12 +40,15 @@ class Crops:
         offset, height, width = (int(v) for v in self.index[n])
         return self.pixels[offset : offset + height * width * 3].reshape(height, width, 3)
 
-    def centred(self, n: int, multiple: int = 64) -> torch.Tensor:
-        """Picture n as (1, 3, H, W) float32 in -128..127, sides cut to multiples of `multiple`."""
+    def cut(self, n: int, multiple: int = 64) -> np.ndarray:
+        """Picture n as (H, W, 3) uint8, sides cut to multiples of `multiple`."""
         picture = self[n]
         height, width = (side // multiple * multiple for side in picture.shape[:2])
-        x = torch.from_numpy(np.array(picture[:height, :width]))
-        return x.permute(2, 0, 1)[None].float() - 128
+        return np.array(picture[:height, :width])
+
+    def centred(self, n: int, multiple: int = 64) -> torch.Tensor:
+        """The same as (1, 3, H, W) float32 in -128..127."""
+        return torch.from_numpy(self.cut(n, multiple)).permute(2, 0, 1)[None].float() - 128
 
 
 def _members(path: Path):

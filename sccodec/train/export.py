@@ -16,7 +16,7 @@ import torch
 
 from sccodec.codecs.image import choices
 from sccodec.entropy.fixed import ACTIVATION_BITS, WEIGHT_BITS
-from sccodec.entropy.tables import STEPS, TOTAL
+from sccodec.entropy.tables import STEPS, TOTAL, nearest_index
 from sccodec.errors import CodecError
 from sccodec.latents import quantize
 from sccodec.latents.prior import OFFSET_BITS, OFFSET_EVERY
@@ -193,7 +193,7 @@ def export(
             },
         ],
         "analysis": analysis,
-        "steps": [max(0, round(256 + 32 * v)) for v in (low, high)],
+        "steps": [max(0, nearest_index(v)) for v in (low, high)],
         "tables": {"per_octave": TABLES_PER_OCTAVE, "smallest": int(SMALLEST_LOG2)},
         "trained": trained,
     }
@@ -216,7 +216,7 @@ def rounding_cost(
     entropy = model.entropy
     rows = []
     for step in steps:
-        index = round(256 + 32 * math.log2(step))
+        index = nearest_index(math.log2(step))
         log2_step = torch.full((1, 1, 1, 1), (index - 256) / 32)
         totals = np.zeros(2)
         for n in range(min(count, len(crops))):
@@ -256,9 +256,8 @@ def recount(exported: Model, crops: Crops, count: int) -> Model:
     steps = random.integers(low, high + 1, len(some))
 
     def meet(n: int, step: int) -> np.ndarray:
-        pixels = crops.centred(n)[0].numpy().transpose(1, 2, 0) + 128
         found = np.zeros(len(met), np.int64)
-        for _, (chooser, _) in choices(Picture(pixels.astype(np.uint8)), step, exported):
+        for _, (chooser, _) in choices(Picture(crops.cut(n)), step, exported):
             for symbols, table in chooser.rounds:
                 found += np.bincount(tables.places(symbols, table), minlength=len(found))
         return found

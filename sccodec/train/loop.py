@@ -15,7 +15,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sccodec.entropy.tables import nearest_index
 from sccodec.errors import BadRequest
+from sccodec.profiles.registry import Model
+from sccodec.train import chosen as encoder
 from sccodec.train import data
 from sccodec.train.cuda import RENEW, Recorded, compile_parts, precisely
 from sccodec.train.loss import Terms, likeness, rate_distortion
@@ -24,6 +27,7 @@ from sccodec.train.networks import COARSER, Shape
 from sccodec.train.objectives import descend
 from sccodec.train.soap import Soap
 from sccodec.train.widen import widen
+from sccodec.transform.graphs import HYPER
 
 AVERAGE = 0.999  # what the average of the weights keeps of itself at each step
 RECIPES = Path(__file__).parent / "recipes"
@@ -58,6 +62,8 @@ class Recipe:
     absent: float = 0.06
     only_entropy: bool = False
     only_quick: bool = False
+    chosen: int = 0
+    efforts: tuple[int, ...] = (5,)
     objectives: int = 0
     balance: float = 0.0
     validate_at: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
@@ -81,6 +87,8 @@ def read_recipe(name: str | Path) -> Recipe:
     recipe = Recipe(network=network, **{k: _tuple(v) for k, v in table.items()})
     if recipe.only_quick and not network.quick8:
         raise BadRequest(f"{path}: only_quick, but quick8 is 0: there is no quick analysis")
+    if recipe.chosen and recipe.crop % HYPER:
+        raise BadRequest(f"{path}: chosen, but a crop of {recipe.crop} is no multiple of {HYPER}")
     if not 0 <= recipe.hold < 1:
         raise BadRequest(f"{path}: hold is {recipe.hold}, not from 0 to below 1")
     if recipe.optimiser not in OPTIMISERS:
@@ -142,6 +150,9 @@ class Run:
         root = Path(data_dir)
         self.crops = data.load([root / s for s in recipe.sources], cache)
         self.held_out = data.load([root / s for s in recipe.validation], cache)
+        self.chosen = self.chosen_held_out = None
+        if recipe.chosen:
+            self._choose(init)
         self.step, self.best = 0, math.inf
         last = self.out / "last.pt"
         if last.exists():
@@ -163,16 +174,12 @@ class Run:
         self.recorded = None
         if compiled and device != "cpu":
             compile_parts(self.model)
-        alone = None
-        if recipe.only_entropy:
-            alone = self.model.entropy
-        elif recipe.only_quick:
-            alone = self.model.quick
+        if (alone := self._alone()) is not None:
+            self.model.requires_grad_(False)
+            for part in alone:
+                part.requires_grad_(True)
         elif self.model.quick is not None:
             self.model.quick.requires_grad_(False)  # it learns from the whole analysis, afterwards
-        if alone is not None:
-            self.model.requires_grad_(False)
-            alone.requires_grad_(True)
         pairs = zip(self.average.parameters(), self.model.parameters(), strict=True)
         trained = [(old, new) for old, new in pairs if new.requires_grad]
         self.averaged, self.trained = map(list, zip(*trained, strict=True))
@@ -181,6 +188,41 @@ class Run:
             self.step, self.best = state["step"], state["best"]
             self.average.load_state_dict(state["average"])
             self.optimiser.load_state_dict(state["optimiser"])
+
+    def _choose(self, init) -> None:
+        """Has the encoder of the model folder whose weights `init` is code crops; what is coded
+        stays in the run's folder."""
+        if init is None or not (Path(init).parent / "model.json").exists():
+            raise BadRequest(
+                f"{self.recipe.name} trains on what an encoder chooses",
+                hint="give --init the weights.npz of its model folder",
+            )
+        recipe, model = self.recipe, Model(Path(init).parent)
+        plans = encoder.drawn(
+            self.crops, recipe.chosen, recipe.crop, recipe.log2_step, recipe.efforts
+        )
+        self.chosen = encoder.coded(model, plans, self.out / "chosen")
+        held_out = [
+            encoder.Plan(self.held_out.cut(n), nearest_index(math.log2(step)), recipe.efforts[0])
+            for step in recipe.validate_at
+            for n in range(self._counted())
+        ]
+        self.chosen_held_out = encoder.coded(model, held_out, self.out / "chosen-held-out")
+
+    def _counted(self) -> int:
+        """Held-out crops of each validation."""
+        return min(self.recipe.validate_crops, len(self.held_out))
+
+    def _alone(self) -> list[torch.nn.Module] | None:
+        """What is trained if not all is."""
+        model = self.model
+        if self.recipe.only_entropy:
+            return [model.entropy]
+        if self.recipe.only_quick:
+            return [model.quick]
+        if self.recipe.chosen:
+            return [model.base_synthesis, model.synthesis, model.finish]
+        return None
 
     def _begin(self, init) -> None:
         """Takes from a checkpoint what it can."""
@@ -229,9 +271,7 @@ class Run:
         """
         recipe, begin, first = self.recipe, time.monotonic(), self.step
         budget = math.inf if max_minutes is None else 60 * max_minutes
-        batches = iter(
-            data.Batches(self.crops, recipe.batch, recipe.crop, self.device, seed=1 + first)
-        )
+        batches = self._batches(seed=1 + first)
         draw = np.random.default_rng(7 + first)
         told = validated = begin
         self.model.train()
@@ -255,8 +295,14 @@ class Run:
                 validated = time.monotonic()
         self.checkpoint(say)
 
-    def _update(self, x, draw):
-        inputs = self._inputs(x, draw)
+    def _batches(self, seed: int):
+        recipe = self.recipe
+        if self.chosen:
+            return encoder.Batches(self.chosen, recipe.batch, self.device, seed)
+        return data.Batches(self.crops, recipe.batch, recipe.crop, self.device, seed)
+
+    def _update(self, batch, draw):
+        inputs = self._chosen_inputs(batch, draw) if self.chosen else self._inputs(batch, draw)
         if not self.records:
             return self._step(*inputs)
         if self.recorded is None:
@@ -281,20 +327,25 @@ class Run:
         # Not blocking: a GPU is steps behind, and need not be waited for.
         return x - 128, *(v.to(x.device, non_blocking=True) for v in (*logs, absent))
 
-    def _step(self, x, base_log2, log2_step, absent) -> Terms:
+    def _chosen_inputs(self, batch: encoder.Batch, draw):
+        """The same of coded crops, and their latents and bits."""
+        absent = torch.tensor(draw.random(len(batch.x)) < self.recipe.absent)
+        absent = absent.to(self.device, non_blocking=True)
+        return batch.x, batch.base_log2, batch.log2_step, absent, *batch[3:]
+
+    def _step(self, x, base_log2, log2_step, absent, *chosen) -> Terms:
+        """`chosen`: bits and latents of both layers if an encoder chose them, as in a `Batch`."""
         recipe = self.recipe
         self.optimiser.zero_grad(set_to_none=True)
         if recipe.objectives:
             # Neighbours in the batch have similar steps: each part of it is an objective.
             parts = np.array_split(np.arange(len(x)), recipe.objectives)
-            all_terms = [
-                self._terms(x[part], base_log2[part], log2_step[part], absent[part])
-                for part in parts
-            ]
+            inputs = x, base_log2, log2_step, absent, *chosen
+            all_terms = [self._terms(*(value[part] for value in inputs)) for part in parts]
             descend(self.trained, [terms.loss.mean() for terms in all_terms])
             terms = Terms(*(torch.cat(term) for term in zip(*all_terms, strict=True)))
         else:
-            terms = self._terms(x, base_log2, log2_step, absent)
+            terms = self._terms(x, base_log2, log2_step, absent, *chosen)
             (terms.loss * self._balance(log2_step.flatten())).mean().backward()
         norm = torch.nn.utils.clip_grad_norm_(self.trained, recipe.clip)
         if self.records:
@@ -318,14 +369,18 @@ class Run:
         mean = (math.exp(power * high) - math.exp(power * low)) / (power * (high - low))
         return torch.exp(power * log2_step) / mean
 
-    def _terms(self, x, base_log2, log2_step, absent) -> Terms:
+    def _terms(self, x, base_log2, log2_step, absent, *chosen) -> Terms:
         if self.recipe.only_quick:
             with torch.no_grad():
                 _, wanted, *_ = self.model.analyse(x)
             _, found, *_ = self.model.analyse(x, quick=True)
             nothing = torch.zeros(len(x), device=x.device)
             return Terms(likeness(found, wanted), nothing, nothing, nothing, nothing)
-        if self.recipe.only_entropy:
+        if chosen:
+            base_bits, bits, *latents = chosen
+            pictures = self.model.synthesise(*latents, base_log2, log2_step, absent)
+            coded = Coded(*pictures, base_bits, bits)
+        elif self.recipe.only_entropy:
             *_, base_bits, bits = self.model.code(x, base_log2, log2_step)
             coded = Coded(x, x, base_bits, bits)  # no synthesis, so no distortion
         else:
@@ -343,14 +398,10 @@ class Run:
     def validate(self) -> dict:
         """Rates and PSNR of the averaged weights on held-out crops, with real rounding."""
         rows, losses = [], []
-        count = min(self.recipe.validate_crops, len(self.held_out))
-        for step in self.recipe.validate_at:
+        for at, step in enumerate(self.recipe.validate_at):
             sums = []
-            for n in range(count):
-                x = self.held_out.centred(n).to(self.device)
-                log2_step = torch.full((1, 1, 1, 1), math.log2(step), device=self.device)
-                logs = log2_step + COARSER / 32, log2_step
-                coded = self.average(x, *logs, quick=self.recipe.only_quick)
+            for n in range(self._counted()):
+                x, log2_step, coded = self._coded_held_out(n, at)
                 coded.full.clamp_(-128, 127), coded.base.clamp_(-128, 127)
                 terms = rate_distortion(x, coded, log2_step, self.recipe.base_weight)
                 psnr = [
@@ -369,6 +420,23 @@ class Run:
         counts = np.array(self.recipe.validate_at) ** self.recipe.balance
         loss = round(float(np.average(losses, weights=counts)), 4)
         return {"at_step": self.step, "loss": loss, "points": rows}
+
+    def _coded_held_out(self, n: int, at: int):
+        """Held-out crop n at step `at` of those of a validation: pixels, log2 step, and as coded.
+
+        An encoder's choice stays what it was for the networks that it was made for.
+        """
+        if self.chosen_held_out:
+            path = self.chosen_held_out[at * self._counted() + n]
+            found = encoder.Batch.of([path], self.device)
+            logs = found.base_log2, found.log2_step
+            pictures = self.average.synthesise(found.base, found.enhancement, *logs)
+            return found.x, found.log2_step, Coded(*pictures, found.base_bits, found.bits)
+        x = self.held_out.centred(n).to(self.device)
+        log2_step = math.log2(self.recipe.validate_at[at])
+        log2_step = torch.full((1, 1, 1, 1), log2_step, device=self.device)
+        logs = log2_step + COARSER / 32, log2_step
+        return x, log2_step, self.average(x, *logs, quick=self.recipe.only_quick)
 
     def checkpoint(self, say=print) -> None:
         """Validates, appends to the log, writes `last.pt`, and `best.pt` if it is."""

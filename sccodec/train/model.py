@@ -66,6 +66,11 @@ class PictureModel(nn.Module):
         `quick`: as with the quick analysis.
         """
         base_hat, y_hat, base_bits, bits = self.code(x, base_log2, log2_step, quick)
+        pictures = self.synthesise(base_hat, y_hat, base_log2, log2_step, absent)
+        return Coded(*pictures, base_bits, bits)
+
+    def synthesise(self, base_hat, y_hat, base_log2, log2_step, absent=None):
+        """Latents as decoded (N, M, h, w) of both layers -> the base's picture and the whole."""
         plane = step_plane(log2_step)
         if absent is not None:
             gone = absent[:, None, None, None]
@@ -76,8 +81,7 @@ class PictureModel(nn.Module):
         planes = torch.cat([base_plane, plane.expand(size)], 1)
         base = self.lap(self.base_synthesis(base_hat, base_plane), undo=True)
         full = self.lap(self.synthesis(torch.cat([base_hat, y_hat], 1), planes), undo=True)
-        full = self.finish(full, torch.exp2(log2_of_plane(planes[:, 1:])))
-        return Coded(base, full, base_bits, bits)
+        return base, self.finish(full, torch.exp2(log2_of_plane(planes[:, 1:])))
 
     def analyse(self, x, quick: bool = False):
         """Pixels x -> unquantised latents and hyper-latents of both layers, see `Analysis`."""
