@@ -62,6 +62,7 @@ class Recipe:
     absent: float = 0.06
     only_entropy: bool = False
     only_quick: bool = False
+    imitate: bool = True
     chosen: int = 0
     efforts: tuple[int, ...] = (5,)
     objectives: int = 0
@@ -370,7 +371,8 @@ class Run:
         return torch.exp(power * log2_step) / mean
 
     def _terms(self, x, base_log2, log2_step, absent, *chosen) -> Terms:
-        if self.recipe.only_quick:
+        quick = self.recipe.only_quick
+        if quick and self.recipe.imitate:
             with torch.no_grad():
                 _, wanted, *_ = self.model.analyse(x)
             _, found, *_ = self.model.analyse(x, quick=True)
@@ -384,7 +386,7 @@ class Run:
             *_, base_bits, bits = self.model.code(x, base_log2, log2_step)
             coded = Coded(x, x, base_bits, bits)  # no synthesis, so no distortion
         else:
-            coded = self.model(x, base_log2, log2_step, absent)
+            coded = self.model(x, base_log2, log2_step, absent, quick)
         return rate_distortion(x, coded, log2_step, self.recipe.base_weight, absent)
 
     def _line(self, terms, speed: float) -> str:

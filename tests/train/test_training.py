@@ -275,6 +275,7 @@ EVERYTHING = {"lap", "analysis", "base_synthesis", "synthesis", "finish", "entro
     [
         ({"only_entropy": True}, {"entropy"}),
         ({"only_quick": True, "network": QUICK}, {"quick"}),
+        ({"only_quick": True, "network": QUICK, "imitate": False}, {"quick"}),
         ({"network": QUICK}, EVERYTHING),
         ({"objectives": 2}, EVERYTHING),
     ],
@@ -312,6 +313,22 @@ def test_a_quick_analysis_learns_the_latents_of_the_whole_one(folder, tmp_path):
     before = unlike()
     run.train(say=lambda line: None)
     assert unlike() < 0.8 * before
+
+
+def test_a_quick_analysis_may_learn_from_the_loss_instead(folder, tmp_path):
+    """Of what the whole analysis does it knows nothing, and need not come near it."""
+    recipe = replace(
+        loop.read_recipe(folder / "tiny.toml"),
+        **{"only_quick": True, "network": QUICK, "imitate": False, "absent": 0.0},
+        **{"steps": 60, "rate": 1e-2, "warm_up": 1},
+    )
+    torch.manual_seed(0)
+    run = loop.Run(recipe, folder, tmp_path / "run", tmp_path / "cache", "cpu")
+    torch.nn.init.normal_(run.model.quick.leave.weight, std=0.3)
+    torch.nn.init.normal_(run.average.quick.leave.weight, std=0.3)
+    before = run.validate()["loss"]
+    run.train(say=lambda line: None)
+    assert run.validate()["loss"] < 0.9 * before
 
 
 def test_likeness_is_what_a_step_costs_by_the_loss():
