@@ -56,9 +56,8 @@ def drawn(
     crops: Crops, count: int, size: int, log2_step: tuple[float, float], efforts: Sequence[int]
 ) -> Iterator[Plan]:
     """`count` random crops of size x size pixels, always the same, with steps drawn
-    log-uniformly and `efforts` in turn."""
-    random = np.random.default_rng(5)
-    large = np.flatnonzero((crops.index[:, 1:] >= size).all(1))
+    log-uniformly and `efforts` in turn. Raises BadRequest if no picture is so large."""
+    random, large = np.random.default_rng(5), crops.at_least(size)
     for n in range(count):
         picture = crops[random.choice(large)]
         top, left = (random.integers(side - size + 1) for side in picture.shape[:2])
@@ -67,7 +66,11 @@ def drawn(
 
 
 def coded(model: Model, plans: Iterable[Plan], folder: Path) -> list[Path]:
-    """Files of `folder`, one for each plan, of what `model` codes; those there are, are kept."""
+    """Files below `folder`, one for each plan, of what `model` codes.
+
+    Those that it has coded there before are kept; what another model has, is not looked at.
+    """
+    folder /= model.digest[:16]
     folder.mkdir(parents=True, exist_ok=True)
     numbered = [(folder / f"{n:05d}.npz", plan) for n, plan in enumerate(plans)]
     missing = [pair for pair in numbered if not pair[0].exists()]

@@ -40,6 +40,13 @@ class Crops:
         offset, height, width = (int(v) for v in self.index[n])
         return self.pixels[offset : offset + height * width * 3].reshape(height, width, 3)
 
+    def at_least(self, size: int) -> np.ndarray:
+        """Numbers of pictures of at least `size` pixels a side; BadRequest if there are none."""
+        found = np.flatnonzero((self.index[:, 1:] >= size).all(1))
+        if not len(found):
+            raise BadRequest(f"no training picture has {size} pixels a side")
+        return found
+
     def cut(self, n: int, multiple: int = 64) -> np.ndarray:
         """Picture n as (H, W, 3) uint8, sides cut to multiples of `multiple`."""
         picture = self[n]
@@ -115,10 +122,7 @@ class Batches:
     """
 
     def __init__(self, crops: Crops, batch: int, size: int, device: str, seed: int):
-        keep = (crops.index[:, 1] >= size) & (crops.index[:, 2] >= size)
-        if not keep.any():
-            raise BadRequest(f"no training picture has {size} pixels a side")
-        self.index = crops.index[keep]
+        self.index = crops.index[crops.at_least(size)]
         self.batch, self.size, self.device = batch, size, device
         self.random = np.random.default_rng(seed)
         self.on_gpu = device != "cpu"

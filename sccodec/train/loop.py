@@ -88,6 +88,11 @@ def read_recipe(name: str | Path) -> Recipe:
     recipe = Recipe(network=network, **{k: _tuple(v) for k, v in table.items()})
     if recipe.only_quick and not network.quick8:
         raise BadRequest(f"{path}: only_quick, but quick8 is 0: there is no quick analysis")
+    alone = [name for name in ("only_entropy", "only_quick", "chosen") if getattr(recipe, name)]
+    if len(alone) > 1:
+        raise BadRequest(f"{path}: {' and '.join(alone)} exclude each other")
+    if not set(recipe.efforts) <= set(range(1, 10)) or not recipe.efforts:
+        raise BadRequest(f"{path}: efforts are {list(recipe.efforts)}, not each from 1 to 9")
     if recipe.chosen and recipe.crop % HYPER:
         raise BadRequest(f"{path}: chosen, but a crop of {recipe.crop} is no multiple of {HYPER}")
     if not 0 <= recipe.hold < 1:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +17,7 @@ pytest.importorskip("onnx", reason="export needs the [train] extra")
 import sccodec
 from sccodec.entropy.tables import step_size
 from sccodec.errors import BadRequest
+from sccodec.profiles.registry import Model
 from sccodec.train import chosen, data, export, loop
 from sccodec.train.model import PictureModel, load, start
 from sccodec.train.networks import Shape
@@ -106,11 +109,21 @@ def test_crops_are_coded_once(root, model, tmp_path, monkeypatch):
     first = run(root, model, tmp_path / "run")
     written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npz")}
     assert len(written) == 4 + 2 and not list(tmp_path.rglob("*.part"))
-    (tmp_path / "run" / "chosen" / "00002.npz").unlink()
+    next((tmp_path / "run" / "chosen").rglob("00002.npz")).unlink()
     again = run(root, model, tmp_path / "run")
     assert again.chosen == first.chosen and all(path.exists() for path in written)
     same = [path for path, when in written.items() if path.stat().st_mtime_ns == when]
     assert len(same) == 5
+
+
+def test_what_another_model_coded_is_not_taken(model, tmp_path):
+    plans = [chosen.Plan(picture(SIZE, SIZE, 4), STEP, 1)]
+    folder = tmp_path / "other-1"
+    shutil.copytree(model.folder, folder)
+    about = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(about | {"id": "other-1"}))
+    first, second = (chosen.coded(m, plans, tmp_path / "coded") for m in (model, Model(folder)))
+    assert first != second and first[0].exists() and second[0].exists()
 
 
 def test_plans_are_the_same_each_time_and_take_efforts_in_turn(root):
@@ -145,6 +158,25 @@ def test_without_an_encoder_there_is_nothing_to_train_on(root, tmp_path):
         with pytest.raises(BadRequest, match="what an encoder chooses") as caught:
             loop.Run(RECIPE, root, tmp_path / "run", root / "cache", "cpu", init)
         assert "weights.npz" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("only_quick = true", "only_quick and chosen exclude each other"),
+        ("efforts = [5, 0]", r"efforts are \[5, 0\], not each from 1 to 9"),
+        ("efforts = []", r"efforts are \[\], not each from 1 to 9"),
+    ],
+)
+def test_recipes_that_make_no_sense_are_refused(tmp_path, line, error):
+    (tmp_path / "odd.toml").write_text(f'name = "odd"\nextends = "photo-synthesis"\n{line}\n')
+    with pytest.raises(BadRequest, match=error):
+        loop.read_recipe(tmp_path / "odd.toml")
+
+
+def test_crops_larger_than_any_picture_are_refused(root, model, tmp_path):
+    with pytest.raises(BadRequest, match="no training picture has 128 pixels a side"):
+        run(root, model, tmp_path / "run", crop=128)
 
 
 def test_crops_that_the_encoder_would_fill_up_are_refused(tmp_path):
