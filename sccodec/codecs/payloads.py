@@ -73,7 +73,7 @@ class TileCoder:
 
     def layer_step(self, layer: int, step: int) -> int:
         """The step index of a layer, of a picture coded at `step`."""
-        return min(step + self.model.layers[layer].coarser, STEPS - 1)
+        return self.model.layers[layer].step(step)
 
     def step(self, layer: int, tile: int, step: int) -> int:
         return min(max(self.layer_step(layer, step) + self.offsets[tile], 0), STEPS - 1)

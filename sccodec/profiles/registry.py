@@ -21,7 +21,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from sccodec.entropy.coder import Models
-from sccodec.entropy.tables import Tables
+from sccodec.entropy.tables import STEPS, Tables
 from sccodec.errors import WrongModel
 from sccodec.latents.prior import LayerPrior
 from sccodec.threads import ahead, at_once
@@ -61,6 +61,10 @@ class LayerPlan:
     gradient: str | None = None
     finish_gradient: str | None = None
     unit: float = 0.0
+
+    def step(self, step: int) -> int:
+        """Its step index in a picture coded at `step`."""
+        return min(step + self.coarser, STEPS - 1)
 
 
 class Model:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from sccodec.codecs.image import choices
-from sccodec.entropy.tables import STEPS, nearest_index, step_size
+from sccodec.entropy.tables import nearest_index, step_size
 from sccodec.media.picture import Picture
 from sccodec.profiles.registry import Model
 from sccodec.threads import cores, each
@@ -80,13 +80,12 @@ def coded(model: Model, plans: Iterable[Plan], folder: Path) -> list[Path]:
 
 def _code(model: Model, plan: Plan, path: Path) -> None:
     layers = [found for _, found in choices(Picture(plan.pixels), plan.step, model, plan.effort)]
-    steps = [min(plan.step + layer.coarser, STEPS - 1) for layer in model.layers]
     part = path.with_suffix(".part")
     with part.open("wb") as file:
         np.savez(
             file,
             pixels=plan.pixels,
-            log2_steps=[math.log2(step_size(step)) for step in steps],
+            log2_steps=[math.log2(step_size(layer.step(plan.step))) for layer in model.layers],
             bits=[chooser.bits for chooser, _ in layers],
             base=layers[0][1].latent,
             enhancement=layers[1][1].latent,

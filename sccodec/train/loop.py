@@ -208,12 +208,15 @@ class Run:
             self.crops, recipe.chosen, recipe.crop, recipe.log2_step, recipe.efforts
         )
         self.chosen = encoder.coded(model, plans, self.out / "chosen")
-        held_out = [
-            encoder.Plan(self.held_out.cut(n), nearest_index(math.log2(step)), recipe.efforts[0])
+        held_out = {
+            (n, step): encoder.Plan(
+                self.held_out.cut(n), nearest_index(math.log2(step)), recipe.efforts[0]
+            )
             for step in recipe.validate_at
             for n in range(self._counted())
-        ]
-        self.chosen_held_out = encoder.coded(model, held_out, self.out / "chosen-held-out")
+        }
+        paths = encoder.coded(model, held_out.values(), self.out / "chosen-held-out")
+        self.chosen_held_out = dict(zip(held_out, paths, strict=True))
 
     def _counted(self) -> int:
         """Held-out crops of each validation."""
@@ -405,10 +408,10 @@ class Run:
     def validate(self) -> dict:
         """Rates and PSNR of the averaged weights on held-out crops, with real rounding."""
         rows, losses = [], []
-        for at, step in enumerate(self.recipe.validate_at):
+        for step in self.recipe.validate_at:
             sums = []
             for n in range(self._counted()):
-                x, log2_step, coded = self._coded_held_out(n, at)
+                x, log2_step, coded = self._coded_held_out(n, step)
                 coded.full.clamp_(-128, 127), coded.base.clamp_(-128, 127)
                 terms = rate_distortion(x, coded, log2_step, self.recipe.base_weight)
                 psnr = [
@@ -428,20 +431,18 @@ class Run:
         loss = round(float(np.average(losses, weights=counts)), 4)
         return {"at_step": self.step, "loss": loss, "points": rows}
 
-    def _coded_held_out(self, n: int, at: int):
-        """Held-out crop n at step `at` of those of a validation: pixels, log2 step, and as coded.
+    def _coded_held_out(self, n: int, step: float):
+        """Held-out crop n at one of the steps of a validation: pixels, log2 step, and as coded.
 
         An encoder's choice stays what it was for the networks that it was made for.
         """
         if self.chosen_held_out:
-            path = self.chosen_held_out[at * self._counted() + n]
-            found = encoder.Batch.of([path], self.device)
+            found = encoder.Batch.of([self.chosen_held_out[n, step]], self.device)
             logs = found.base_log2, found.log2_step
             pictures = self.average.synthesise(found.base, found.enhancement, *logs)
             return found.x, found.log2_step, Coded(*pictures, found.base_bits, found.bits)
         x = self.held_out.centred(n).to(self.device)
-        log2_step = math.log2(self.recipe.validate_at[at])
-        log2_step = torch.full((1, 1, 1, 1), log2_step, device=self.device)
+        log2_step = torch.full((1, 1, 1, 1), math.log2(step), device=self.device)
         logs = log2_step + COARSER / 32, log2_step
         return x, log2_step, self.average(x, *logs, quick=self.recipe.only_quick)
 

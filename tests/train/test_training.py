@@ -294,13 +294,16 @@ def test_ways_to_train(folder, tmp_path, how, trained):
     assert changed == trained
 
 
-def test_a_quick_analysis_learns_the_latents_of_the_whole_one(folder, tmp_path):
-    recipe = replace(
-        loop.read_recipe(folder / "tiny.toml"),
-        **{"only_quick": True, "network": QUICK, "steps": 40, "rate": 1e-2, "warm_up": 1},
-    )
+def quick_run(folder, tmp_path, **how) -> loop.Run:
+    """One that trains the quick analysis alone."""
+    how |= {"only_quick": True, "network": QUICK, "rate": 1e-2, "warm_up": 1}
+    recipe = replace(loop.read_recipe(folder / "tiny.toml"), **how)
     torch.manual_seed(0)
-    run = loop.Run(recipe, folder, tmp_path / "run", tmp_path / "cache", "cpu")
+    return loop.Run(recipe, folder, tmp_path / "run", tmp_path / "cache", "cpu")
+
+
+def test_a_quick_analysis_learns_the_latents_of_the_whole_one(folder, tmp_path):
+    run = quick_run(folder, tmp_path, steps=40)
     torch.nn.init.normal_(run.model.analysis.leave.weight, std=0.3)
     x = run.crops.centred(0)
 
@@ -317,13 +320,7 @@ def test_a_quick_analysis_learns_the_latents_of_the_whole_one(folder, tmp_path):
 
 def test_a_quick_analysis_may_learn_from_the_loss_instead(folder, tmp_path):
     """Of what the whole analysis does it knows nothing, and need not come near it."""
-    recipe = replace(
-        loop.read_recipe(folder / "tiny.toml"),
-        **{"only_quick": True, "network": QUICK, "imitate": False, "absent": 0.0},
-        **{"steps": 60, "rate": 1e-2, "warm_up": 1},
-    )
-    torch.manual_seed(0)
-    run = loop.Run(recipe, folder, tmp_path / "run", tmp_path / "cache", "cpu")
+    run = quick_run(folder, tmp_path, steps=60, imitate=False, absent=0.0)
     torch.nn.init.normal_(run.model.quick.leave.weight, std=0.3)
     torch.nn.init.normal_(run.average.quick.leave.weight, std=0.3)
     before = run.validate()["loss"]
