@@ -71,6 +71,7 @@ def encode(
     """
     from sccodec.media.tensor import is_tensor_name
 
+    source = _array(source)
     if profile is None and (is_tensor_name(source) or _is_tensor(source)):
         profile = "tensor"
     if profile == "tensor":
@@ -85,8 +86,8 @@ def encode(
 
     for name in tensor_settings:
         raise TypeError(f"encode() has no argument {name!r} for pictures")
-    if isinstance(roi, tuple):
-        roi = image.Interest(roi)
+    if roi is not None and not isinstance(roi, image.Interest):
+        roi = image.Interest(tuple(roi))
     settings = image.Settings(
         quality,
         rate,
@@ -104,7 +105,7 @@ def encode(
 
 def _encode_tensor(source, **how) -> bytes:
     from sccodec.codecs import tensor
-    from sccodec.media.tensor import Tensor, read
+    from sccodec.media.tensor import read
 
     known = set(tensor.Settings.__dataclass_fields__)
     for name in set(how) - known:
@@ -114,8 +115,8 @@ def _encode_tensor(source, **how) -> bytes:
         source = read(source)
     elif hasattr(source, "read"):
         source = read(source.read())
-    elif not isinstance(source, (Tensor, Mapping)):
-        source = _array(source)
+    elif isinstance(source, Mapping):
+        source = {name: _array(array) for name, array in source.items()}
     return tensor.encode(source, tensor.Settings(**how))
 
 
@@ -129,7 +130,9 @@ def _calibration(source: Calibration | str | os.PathLike | None) -> Calibration 
 
 def _is_tensor(source) -> bool:
     """True for arrays that cannot be pictures, and for dictionaries of arrays."""
-    if isinstance(source, Mapping):
+    from sccodec.media.tensor import Tensor
+
+    if isinstance(source, (Mapping, Tensor)):
         return True
     if hasattr(source, "getbands") or not hasattr(source, "dtype"):
         return False
@@ -143,9 +146,17 @@ def _is_tensor(source) -> bool:
 
 
 def _array(source):
-    """A NumPy array of whatever is like one, tensors of PyTorch on a CPU among them."""
+    """The values of a tensor of PyTorch, on whatever device; all else as it is."""
     detach = getattr(source, "detach", None)
-    return detach().cpu().numpy() if detach is not None else source
+    if detach is None:
+        return source
+    from sccodec.media.tensor import Tensor
+
+    held = detach().cpu()
+    if str(held.dtype) == "torch.bfloat16":  # which NumPy does not know: the upper half of float32
+        bits = held.float().numpy().view("<u4") >> 16
+        return Tensor("", bits.astype("<u2"), "bfloat16")
+    return held.numpy()
 
 
 def decode(

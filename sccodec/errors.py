@@ -9,7 +9,8 @@ CodecError
 ├── WrongModel      the file names a model that is not installed (exit 3)
 └── LimitExceeded   the file asks for more than the limits allow (exit 4)
 
-Every message names what the program knows: file, layer, tile, byte offset.
+Every message names what the program knows: file, layer, tile, byte offset. What others have named
+goes through `shown` before it reaches a terminal.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ __all__ = [
     "NotOurFile",
     "Unsupported",
     "WrongModel",
+    "shown",
 ]
 
 
@@ -83,3 +85,9 @@ class LimitExceeded(CodecError):
     """Reading on would pass a limit; nothing was allocated."""
 
     exit_code = 4
+
+
+def shown(text: str) -> str:
+    """One line that is safe on a terminal, whatever a file or tensor is called: `\\n` for a line
+    feed."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

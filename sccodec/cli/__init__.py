@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import io
 import os
 import sys
 
@@ -97,6 +98,8 @@ def main() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     gc.set_threshold(OBJECTS)
     exit_when_told()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as stderr has it: a name never stops a report
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         cli()
     except SystemExit as end:

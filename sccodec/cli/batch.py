@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import click
 
 from sccodec.cli import border
-from sccodec.errors import BadRequest, CodecError, LimitExceeded
+from sccodec.errors import BadRequest, CodecError, LimitExceeded, shown
 from sccodec.threads import cores, processes
 
 MOST_THREADS = 8  # unless more are asked for
@@ -39,7 +39,7 @@ class Job:
     @property
     def progress(self) -> Callable[[int, int], None] | None:
         """Shows the tiles of this file, unless others are worked on at the same time."""
-        return border.progress(border.shown(self.source)) if self.alone else None
+        return border.progress(shown(self.source)) if self.alone else None
 
     def note(self, text: str) -> None:
         """One line for stderr, said when this file's turn comes."""

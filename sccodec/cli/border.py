@@ -18,7 +18,7 @@ from sccodec.container.reader import Reader, from_stream, open_path
 from sccodec.container.remote import is_url, open_url
 from sccodec.container.rules import NO_LIMIT, Limits, environment_limits
 from sccodec.container.writer import whole_file
-from sccodec.errors import BadRequest, CodecError, LimitExceeded
+from sccodec.errors import BadRequest, CodecError, LimitExceeded, shown
 from sccodec.threads import cores
 
 STREAM = "-"
@@ -32,11 +32,6 @@ def explain(error: CodecError | OSError | MemoryError) -> tuple[str, int]:
         return "out of memory", LimitExceeded.exit_code
     name = f"{error.filename}: " if error.filename else ""
     return f"{name}{(error.strerror or str(error)).lower()}", 1
-
-
-def shown(text: str) -> str:
-    """One line that is safe on a terminal, whatever a file is called: `\\n` for a line feed."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def say(text: str) -> None:

@@ -99,7 +99,7 @@ def command(
     from sccodec.media.image import Picture, guess_format, write
 
     if damage_map is not None:
-        _check_map(damage_map, inputs, output, allow_partial)
+        _check_map(inputs, allow_partial)
     limits = border.limits(size_limit, dimension_limit)
 
     if tensors or kind in TENSORS or (kind is None and tensor_options.is_tensor(output or "")):
@@ -170,19 +170,17 @@ def command(
 
     targets = names.outputs(inputs, output, f".{kind or 'png'}", keep_tree)
     maps = [] if damage_map is None else [damage_map]
-    tasks = [(name, target, *maps) for name, target in zip(inputs.names, targets, strict=True)]
+    tasks = names.distinct((n, t, *maps) for n, t in zip(inputs.names, targets, strict=True))
     return batch.first(
         batch.run(tasks, work, jobs=jobs, as_json=as_json, force=force, skip_existing=skip_existing)
     )
 
 
-def _check_map(damage_map: str, inputs: names.Inputs, output: str | None, partial: bool) -> None:
+def _check_map(inputs: names.Inputs, partial: bool) -> None:
     if not partial:
         raise BadRequest("--damage-map needs --allow-partial")
     if inputs.many:
         raise BadRequest("--damage-map takes one input")
-    if output is not None and os.path.realpath(damage_map) == os.path.realpath(output):
-        raise BadRequest(f"--damage-map and -o both name {damage_map}")
 
 
 def _decode_tensors(kind, layers, wanted, options, force, bases, job: batch.Job) -> batch.Done:

@@ -190,6 +190,9 @@ def _encode_tensors(
         how["tile"] = tile
     settings = tensor.Settings(limits=border.limits(size_limit), **how)
     if append:
+        if skip_existing or keep_tree:
+            option = "--skip-existing" if skip_existing else "--keep-tree"
+            raise BadRequest(f"--append and {option} exclude each other")
         return _append(inputs, output, replace(settings, jobs=jobs or 1), as_json)
 
     tasks = list(zip(inputs.names, names.outputs(inputs, output, ".scc", keep_tree), strict=True))

@@ -35,8 +35,6 @@ def command(inputs, output, layers, max_bytes, rest, force, skip_existing, keep_
     """
     if layers is not None and max_bytes is not None:
         raise BadRequest("--layers and --max-bytes exclude each other")
-    if rest is not None and os.path.realpath(rest) == os.path.realpath(output):
-        raise BadRequest(f"--rest and -o both name {rest}")
 
     def work(job: batch.Job) -> batch.Done:
         with border.open_input(job.source, job.note) as reader:
@@ -75,7 +73,7 @@ def command(inputs, output, layers, max_bytes, rest, force, skip_existing, keep_
         columns.append(names.outputs(inputs, rest, ".scc", keep_tree))
     return batch.first(
         batch.run(
-            list(zip(*columns, strict=True)),
+            names.distinct(zip(*columns, strict=True)),
             work,
             as_json=as_json,
             force=force,

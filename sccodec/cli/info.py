@@ -7,6 +7,7 @@ import click
 from sccodec.cli import batch, border, names
 from sccodec.container.describe import describe, table
 from sccodec.container.remote import is_url
+from sccodec.errors import shown
 
 
 @click.command("info")
@@ -28,7 +29,7 @@ def command(inputs, allow_partial, as_json):
     def work(job: batch.Job) -> batch.Done:
         with border.open_input(job.source, job.note, allow_partial=allow_partial) as reader:
             facts = {"input": job.source, **describe(reader)}
-            text = table({**facts, "name": border.shown(reader.name)})
+            text = table({**facts, "name": shown(reader.name)})
             problems = reader.check_frame() if allow_partial else []
             if is_url(job.source):
                 facts |= {"bytes_read": reader.bytes_read, "requests": reader.requests}

@@ -5,15 +5,17 @@ from __future__ import annotations
 import functools
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import click
 
-from sccodec.cli.border import STREAM, read_input, shown
+from sccodec.cli.border import STREAM, read_input
 from sccodec.container.remote import is_url
-from sccodec.errors import BadRequest
+from sccodec.errors import BadRequest, shown
+
+SEPARATORS = (os.sep, os.altsep or os.sep)  # Windows takes both
 
 
 class Inputs(NamedTuple):
@@ -65,7 +67,7 @@ def read_list(name: str, null: bool) -> list[str]:
 
 
 def is_folder(name: str | None) -> bool:
-    return name is not None and (name.endswith(os.sep) or os.path.isdir(name))
+    return name is not None and (name.endswith(SEPARATORS) or os.path.isdir(name))
 
 
 def outputs(inputs: Inputs, output: str | None, suffix: str, keep_tree: bool = False) -> list[str]:
@@ -83,13 +85,13 @@ def outputs(inputs: Inputs, output: str | None, suffix: str, keep_tree: bool = F
             what = f"{len(names)} inputs" if len(names) > 1 else "the files of a list"
             raise BadRequest(
                 f"{what} cannot go to one file {output}",
-                hint=f"-o {output.rstrip(os.sep)}{os.sep} makes it a folder",
+                hint=f"-o {output}{os.sep} makes it a folder",
             )
         return [output]
     found = [STREAM if n == STREAM else _output(n, output, suffix, keep_tree) for n in names]
-    _refuse_twins(
-        found, hint="--keep-tree keeps folders apart" if folder and not keep_tree else None
-    )
+    if twins := _twins(found):
+        hint = "--keep-tree keeps folders apart" if folder and not keep_tree else None
+        raise BadRequest(f"several inputs would become {shown(min(twins))}", hint=hint)
     if folder:
         for parent in {os.path.dirname(name) for name in found} | {output}:
             Path(parent).mkdir(parents=True, exist_ok=True)
@@ -99,7 +101,7 @@ def outputs(inputs: Inputs, output: str | None, suffix: str, keep_tree: bool = F
 def _output(name: str, folder: str | None, suffix: str, keep_tree: bool) -> str:
     """What one input becomes, beside it or in a folder."""
     local = _name_in_address(name) if is_url(name) else name
-    stem = os.path.splitext(local.rstrip(os.sep))[0]
+    stem = os.path.splitext(local.rstrip("".join(SEPARATORS)))[0]
     if folder is None:
         return stem + suffix
     if not keep_tree:
@@ -110,18 +112,33 @@ def _output(name: str, folder: str | None, suffix: str, keep_tree: bool) -> str:
     return os.path.join(folder, inner + suffix)
 
 
-def _refuse_twins(names: list[str], hint: str | None) -> None:
-    counts = Counter(map(os.path.normpath, names))
-    twins = [name for name in names if counts[os.path.normpath(name)] > 1]
+def distinct(tasks: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """The tasks (input, outputs...) of a command that writes several files for each input.
+
+    Raises BadRequest if a file would be written twice.
+    """
+    tasks = list(tasks)
+    twins = _twins([target for _, *targets in tasks for target in targets])
     if twins:
-        raise BadRequest(f"several inputs would become {shown(min(twins))}", hint=hint)
+        raise BadRequest(f"{shown(min(twins))} would be written twice")
+    return tasks
+
+
+def _twins(names: list[str]) -> list[str]:
+    """Those that are one file, however they spell it."""
+    places = [n if n == STREAM else os.path.normcase(os.path.realpath(n)) for n in names]
+    counts = Counter(places)
+    return [name for name, place in zip(names, places, strict=True) if counts[place] > 1]
 
 
 def _name_in_address(url: str) -> str:
     """What a browser would call the file, for an output in the current folder."""
     from urllib.parse import unquote, urlsplit
 
-    name = os.path.basename(unquote(urlsplit(url).path))
+    try:
+        name = os.path.basename(unquote(urlsplit(url).path))
+    except ValueError as error:
+        raise BadRequest(f"{url}: {str(error).lower()}") from None
     if not name or name.startswith("."):
         raise BadRequest(f"{url} holds no name for a file", hint="-o FILE gives one")
     return name

@@ -145,5 +145,5 @@ def named(tensors: list, source: str) -> list:
 def refuse_for_tensors(**given: object) -> None:
     """BadRequest for options that only pictures have."""
     for name, value in given.items():
-        if value:
+        if value is not None and value is not False:
             raise BadRequest(f"--{name.replace('_', '-')} is for pictures, not for tensors")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from sccodec.cli import batch, border, names
-from sccodec.errors import CodecError
+from sccodec.errors import CodecError, shown
 
 
 @click.command("verify")
@@ -33,7 +33,7 @@ def command(inputs, jobs, as_json):
             result = verify.of_error(error)
         for message in result.messages:
             job.note(f"error: {message}")
-        text = f"{border.shown(job.source)}: {result.verdict}"
+        text = f"{shown(job.source)}: {result.verdict}"
         return batch.Done({"input": job.source, **result.facts()}, text, result.exit_code)
 
     tasks = [(name,) for name in inputs.names]

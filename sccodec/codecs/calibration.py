@@ -78,10 +78,11 @@ class Calibration:
             if bases and designs:
                 raise ValueError("quantisers and bases")
             return cls(designs, bases)
-        except (ValueError, KeyError, TypeError, AttributeError, struct.error, CodecError) as error:
+        except (*_SENSELESS, struct.error, CodecError) as error:
             raise BadRequest(f"{os.fspath(path)}: no calibration: {error}") from None
 
 
+_SENSELESS = (ValueError, KeyError, TypeError, AttributeError, RecursionError)  # of JSON
 Fitted = TypeVar("Fitted")
 
 
@@ -99,9 +100,7 @@ def _for(tensor: Tensor, fitted: Mapping[str, Fitted]) -> Fitted:
 
 def _check_channels(tensor: Tensor, grid: Grid, count: int) -> None:
     if count != grid.channels:
-        raise BadRequest(
-            f"tensor {tensor.name!r} has {grid.channels} channels, its calibration {count}"
-        )
+        raise BadRequest(f"{tensor.called} has {grid.channels} channels, its calibration {count}")
 
 
 def calibrate(groups: Iterable[Sequence[Tensor]], settings: Settings) -> Calibration:
@@ -124,7 +123,10 @@ def calibrate(groups: Iterable[Sequence[Tensor]], settings: Settings) -> Calibra
     firsts: dict[str, Tensor] = {}
     for group in groups:
         for tensor in group:
-            firsts.setdefault(tensor.name, tensor)
+            first = firsts.setdefault(tensor.name, tensor)
+            if settings.channelwise:
+                grids = [designs.grid_of(one, settings) for one in (tensor, first)]
+                _check_channels(tensor, grids[0], grids[1].channels)
             stats[tensor.name] = designs.gather(tensor, settings, stats.get(tensor.name))
     if not stats:
         raise BadRequest("no tensors to calibrate with")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 
 import numpy as np
 
@@ -67,6 +68,8 @@ class Settings:
             raise BadRequest(f"quality {self.quality} is not within 0..100")
         if self.rate is not None and not 0 < self.rate < math.inf:
             raise BadRequest(f"a rate of {self.rate} bits per pixel makes no sense")
+        if self.step is not None and not isinstance(self.step, Integral):
+            raise BadRequest(f"step index {self.step!r} is no whole number")
         if self.step is not None and not 0 <= self.step < STEPS:
             raise BadRequest(f"step index {self.step} is not within 0..{STEPS - 1}")
         if self.effort is not None and not 1 <= self.effort <= 9:

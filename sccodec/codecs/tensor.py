@@ -25,7 +25,7 @@ from sccodec.codecs.tensor_transform import Coefficients
 from sccodec.container import layer_selection, layout, tensors, writer
 from sccodec.container.reader import Reader, from_bytes
 from sccodec.container.rules import MODALITIES, environment_limits
-from sccodec.container.tensors import MOST_BLOCK, TensorEntry
+from sccodec.container.tensors import MOST_AXES, MOST_BLOCK, TensorEntry
 from sccodec.entropy.flags import PROBABILITY, WIDTHS
 from sccodec.errors import BadRequest, Damaged, Unsupported, WrongModel
 from sccodec.latents import blocks
@@ -132,7 +132,7 @@ def append(
     total = reader.header.total_layers
     if settings.layer_count > total:
         raise BadRequest(f"{settings.layer_count} layers, {reader.name} has {total}")
-    works = _works(added, replace(settings, tile=reader.header.tile_size), progress)
+    works = _works(added, replace(settings, tile=reader.header.tile_size), progress, reader.name)
     return _write(out, works, settings, reader, present, total)
 
 
@@ -150,12 +150,28 @@ def as_tensors(source) -> list[Tensor]:
     return [from_array(source)]
 
 
-def _works(added: list[Tensor], settings: Settings, progress: Progress | None) -> list[Work]:
-    """The tensors with their designs and payloads."""
+def _works(
+    added: list[Tensor], settings: Settings, progress: Progress | None, file: str | None = None
+) -> list[Work]:
+    """The tensors with their designs and payloads.
+
+    file: the one that they are for, if the tiles of others there fix their size.
+    """
     limits = settings.limits or environment_limits()
     elements = sum(tensor.values.size for tensor in added)
     layout.check_limit("elements", elements, limits.max_pixels)
-    settings = replace(settings, tile=_tile(added, settings))
+    for tensor in added:
+        if tensor.values.ndim > MOST_AXES:
+            raise BadRequest(
+                f"{tensor.called} has {tensor.values.ndim} axes, a file has room for {MOST_AXES}"
+            )
+    tile = _tile(added, settings)
+    if file is not None and tile != settings.tile:
+        raise BadRequest(
+            f"more than {MOST_TILES} tiles of {settings.tile} elements, as {file} has them",
+            hint="write another file",
+        )
+    settings = replace(settings, tile=tile)
     works = _designed(added, settings)
     _code(works, settings, progress)
     if settings.max_bytes is not None:
@@ -284,6 +300,12 @@ def found_for(
         )
     if settings.transform:
         found = _transformed(whole, basis)
+        if found.source.cut(found.design.transform):
+            raise BadRequest(
+                f"{tensor.called} cannot be transformed: its values are too far from 0 for steps "
+                "of this size",
+                hint="leave the choice to the encoder, or subtract their mean first",
+            )
         _check_reached(aim, found.bits)
         return found
     found = _quantised(aim)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sccodec.codecs.tensor_grid import AUTO, Grid, Window, default_channel_axis
+from sccodec.codecs.tensor_grid import AUTO, Grid, Part, Window, default_channel_axis
 from sccodec.codecs.tensor_settings import CLIPS, DEFAULT_LEVELS, Settings
 from sccodec.container.tensors import MOST_LEVELS, LevelFilter, Transform
 from sccodec.entropy.planning import spread
@@ -23,6 +23,7 @@ from sccodec.latents.scalar import (
     dead_zone,
     embedded_uniform,
     entropy_constrained,
+    in_single,
     merged,
     uniform_children,
 )
@@ -34,6 +35,8 @@ AMPLE = 1 << 12  # levels from which on a range hardly grows with their number
 SAMPLED = 1 << 15  # values of a tensor that designs look at
 LEAKY = 0.1  # slope that is assumed below 0
 LINEAR = 0.1  # share of the energy below 0 from which on there is no rectifier
+CLEAR = 2.0  # standard deviations of room above 0 that no rectifier leaves
+NARROW = 1e-6  # variance over squared mean below which both need a second look
 LAGRANGIAN = 0.1  # of entropy-constrained designs without a rate, in squared step sizes
 COUNTS = (2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256, 512)
 COUNTS += (1 << 10, 1 << 11, 1 << 12, 1 << 13, 1 << 14, 1 << 15, 1 << 16)
@@ -120,7 +123,11 @@ class Statistics:
     below: float = 0.0  # sum of squares of what is negative
     drawn: list[np.ndarray] = field(default_factory=list)
     drawn_channels: list[np.ndarray] = field(default_factory=list)  # of each, if channels are
-    channels: np.ndarray | None = None  # (3, C): elements, sums, sums of squares
+    # (5, C): elements, sums, sums of squares, least and largest value.
+    channels: np.ndarray | None = None
+    # Squares of what values are off their mean, if that is so little that it would be lost in the
+    # difference of large numbers.
+    deviations: float | None = None
 
     @property
     def mean(self) -> float:
@@ -128,7 +135,14 @@ class Statistics:
 
     @property
     def variance(self) -> float:
-        return max(self.squares / self.elements - self.mean**2, 0.0)
+        if self.deviations is not None:
+            return self.deviations / self.elements
+        return max(self.squares / self.elements - self.mean * self.mean, 0.0)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether the values are so near to each other that sums do not tell how near."""
+        return self.variance < NARROW * self.mean * self.mean
 
     @property
     def constant(self) -> bool:
@@ -136,13 +150,21 @@ class Statistics:
 
     @property
     def rectified(self) -> bool:
-        """True if a (leaky) rectifier seems to stand in front of the values."""
-        return self.mean > 0 and self.below <= LINEAR * self.squares
+        """True if a (leaky) rectifier seems to stand in front of the values: what is positive but
+        clear of 0 has none."""
+        clear = self.low > CLEAR * math.sqrt(self.variance)
+        return self.mean > 0 and self.below <= LINEAR * self.squares and not clear
 
     @functools.cached_property
     def sample(self) -> Sample:
-        """The drawn values; looked at only when all are there."""
-        return Sample(np.concatenate(self.drawn) if self.drawn else np.zeros(1))
+        """The drawn values; looked at only when all are there.
+
+        If all of these are the same, the least and the largest of all are among them too.
+        """
+        drawn = np.concatenate(self.drawn) if self.drawn else np.zeros(1)
+        if not self.constant and (drawn == drawn[0]).all():
+            drawn = np.append(drawn, np.array([self.low, self.high], drawn.dtype))
+        return Sample(drawn)
 
 
 def grid_of(tensor: Tensor, settings: Settings) -> Grid:
@@ -170,8 +192,7 @@ def finite(part: np.ndarray, tensor: Tensor, settings: Settings) -> np.ndarray:
     if np.isfinite(values).all():
         return values
     if settings.nonfinite == "clamp":
-        usual = values[np.isfinite(values)]
-        low, high = (usual.min(), usual.max()) if usual.size else (0, 0)
+        low, high = tensor.finite_range
         return np.nan_to_num(values, nan=0.0, posinf=high, neginf=low)
     count = _nonfinite(tensor)
     raise BadRequest(
@@ -199,7 +220,7 @@ def channel_offsets(tensor: Tensor, settings: Settings) -> Offsets | None:
     grid = grid_of(tensor, settings)
     if grid.channel_axis is None or not tensor.values.size:
         return None
-    window, sums = Window(grid, tensor.values), np.zeros((3, grid.channels))
+    window, sums = Window(grid, tensor.values), _no_channels(grid)
     for part in grid.parts:
         _add_channels(sums, grid, part, finite(window.get(part), tensor, settings))
     return Offsets.nearest(sums[1] / sums[0])
@@ -217,13 +238,18 @@ def gather(
     window = Window(grid, tensor.values)
     stride = max(tensor.values.size // SAMPLED, 1)
     if settings.channelwise and found.channels is None:
-        found.channels = np.zeros((3, grid.channels))
-    for part in grid.parts:
+        found.channels = _no_channels(grid)
+
+    def read(part: Part) -> np.ndarray:
         values = finite(window.get(part), tensor, settings)
-        if not values.size:
-            continue
         if offsets is not None:
             values = values - grid.of_channels(part, offsets.values()).astype(values.dtype)
+        return values
+
+    for part in grid.parts:
+        values = read(part)
+        if not values.size:
+            continue
         flat = values.ravel()
         found.elements += flat.size
         found.low, found.high = min(found.low, flat.min()), max(found.high, flat.max())
@@ -237,6 +263,12 @@ def gather(
         if found.channels is not None:
             channel = _add_channels(found.channels, grid, part, values)
             found.drawn_channels.append(np.repeat(channel, values[0].size)[drawn])
+    found.deviations = None  # of several tensors together nobody looks twice
+    if into is None and not found.constant and found.crowded:
+        # In float64 even of float32: the mean has digits that the values have not.
+        found.deviations = sum(
+            _energy(read(part).astype(np.float64) - found.mean) for part in grid.parts
+        )
     return found
 
 
@@ -258,13 +290,22 @@ def _energy(values: np.ndarray) -> float:
         return float(np.square(values, dtype=np.float64).sum())
 
 
-def _add_channels(sums: np.ndarray, grid: Grid, part, values: np.ndarray) -> np.ndarray:
+def _no_channels(grid: Grid) -> np.ndarray:
+    """(5, C): the sums of no elements, and what is above and below all others."""
+    sums = np.zeros((5, grid.channels))
+    sums[3], sums[4] = math.inf, -math.inf
+    return sums
+
+
+def _add_channels(sums: np.ndarray, grid: Grid, part: Part, values: np.ndarray) -> np.ndarray:
     """Adds a part to the sums of its channels, and returns the channel of each of its planes."""
     channel = np.arange(part.planes.start, part.planes.stop) % grid.channels
     flat = values.reshape(len(values), -1).astype(np.float64)
     np.add.at(sums[0], channel, flat.shape[1])
     np.add.at(sums[1], channel, flat.sum(1))
     np.add.at(sums[2], channel, np.square(flat).sum(1))
+    np.minimum.at(sums[3], channel, flat.min(1))
+    np.maximum.at(sums[4], channel, flat.max(1))
     return channel
 
 
@@ -295,18 +336,18 @@ def clipping(stats: Statistics, settings: Settings) -> Range:
     low, high = float(stats.low), float(stats.high)
     if settings.clip == "minmax" or not math.isfinite(stats.squares):
         return Range(lambda _: (low, high), min(max(0.0, low), high))
-    if settings.clip == "model" and stats.rectified:
+    if settings.clip == "model" and stats.rectified and stats.variance > 0:
         slope = settings.slope
         if slope is None:
             slope = LEAKY if low < 0 else 0.0
-        if stats.variance <= 0:
-            return Range(lambda _: (low, high))
         density = activation.fit(stats.mean, stats.variance, slope)
         least = None if slope > 0 else 0.0
         limits = functools.cache(
             lambda count: activation.optimal_clip(density, min(count, AMPLE), least)
         )
         return Range(limits)
+    if stats.variance <= 0:
+        return Range(lambda _: (low, high), stats.mean)
     density = activation.laplace(stats.mean, stats.variance)
 
     def limits(count: int) -> tuple[float, float]:
@@ -325,7 +366,9 @@ def by_channel(stats: Statistics, settings: Settings) -> tuple[Statistics, bytes
         return stats, b""
     factors = scale_of(np.frombuffer(scales, np.uint8))
     values = np.concatenate(stats.drawn) / factors[np.concatenate(stats.drawn_channels)]
-    return summary(values), scales
+    found = summary(values)
+    found.low, found.high = (stats.channels[3] / factors).min(), (stats.channels[4] / factors).max()
+    return found, scales
 
 
 def channel_scales(stats: Statistics, settings: Settings) -> bytes:
@@ -333,16 +376,21 @@ def channel_scales(stats: Statistics, settings: Settings) -> bytes:
     wanted = np.array([_reach(stats, settings, *sums) for sums in stats.channels.T])
     widest = wanted.max(initial=0.0)
     # The widest channel has the scale 31/32, the largest that there is.
-    return nearest_scale(wanted / widest * 31 / 32) if widest > 0 else b""
+    return nearest_scale(wanted / widest * 31 / 32) if 0 < widest < math.inf else b""
 
 
-def _reach(stats: Statistics, settings: Settings, count: float, total: float, squares: float):
+def _reach(
+    stats: Statistics, settings: Settings, count: float, total: float, squares: float, low, high
+) -> float:
     """How far from 0 the clipping range of one channel goes."""
     if not count:
         return 0.0
-    mean = total / count
-    one = replace(stats, elements=int(count), total=total, squares=squares, below=0.0)
-    if one.variance <= 1e-9 * mean**2 or settings.clip not in CLIPS[:2]:
+    if settings.clip == "minmax":
+        return max(abs(low), abs(high))
+    one = replace(
+        stats, elements=int(count), total=total, squares=squares, below=0.0, deviations=None
+    )
+    if one.variance <= 1e-9 * one.mean * one.mean or settings.clip not in CLIPS[:2]:
         return math.sqrt(squares / count)
     return max(map(abs, clipping(one, settings).limits(DEFAULT_LEVELS)))
 
@@ -396,7 +444,7 @@ def _of_range(
     low, high = range_.scaled(counts[-1], factor)
     if not high > low:
         low, high = float(stats.low), float(stats.high)
-    low, high = float(np.float32(low)), float(np.float32(high))
+    low, high = in_single(np.array([low, high]), (high - low) / (counts[-1] - 1)).tolist()
     if settings.kind == "uniform":
         if len(counts) > 1:
             return embedded_uniform(low, high, counts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 from sccodec.codecs.tensor_grid import AUTO, TILE
@@ -109,7 +110,7 @@ class Settings:
         """Numbers of levels as they were given, coarse to fine."""
         if self.levels is None:
             return ()
-        return (self.levels,) if isinstance(self.levels, int) else tuple(self.levels)
+        return (int(self.levels),) if isinstance(self.levels, Integral) else tuple(self.levels)
 
     @property
     def kind(self) -> str:

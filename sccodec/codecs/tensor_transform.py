@@ -148,6 +148,11 @@ class Coefficients:
         numbers = self.chosen(part, transform, layer)[1].numbers
         return blocks.restored(numbers, transform, layer, below)
 
+    def cut(self, transform: Transform) -> bool:
+        """Whether a coefficient of the base is larger than what can be coded."""
+        chosen = (self.chosen(part, transform)[1].numbers for part in self.grid.parts)
+        return any(np.abs(numbers).max(initial=0) == bands.LARGEST for numbers in chosen)
+
 
 def _told(transform: Transform, layer: int) -> tuple:
     """What of a transform the integers of a layer depend on."""

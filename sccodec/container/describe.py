@@ -5,6 +5,7 @@ from __future__ import annotations
 from sccodec.container import layout, tensors
 from sccodec.container.reader import Reader
 from sccodec.container.rules import tile_grid
+from sccodec.errors import shown
 
 LAST_STEP = 511  # step indexes of the profiles that have any; a header may hold more
 
@@ -135,7 +136,8 @@ def _tensor_table(facts: dict) -> str:
     lines = [f"{facts['name']}: {len(facts['tensors'])} tensors, {facts['elements']} elements"]
     for tensor in facts["tensors"]:
         shape = "x".join(map(str, tensor["shape"])) or "scalar"
-        lines.append(f"  {tensor['name'] or '(no name)'}: {shape} {tensor['kind']}, {_how(tensor)}")
+        name = shown(tensor["name"]) or "(no name)"
+        lines.append(f"  {name}: {shape} {tensor['kind']}, {_how(tensor)}")
     lines.append(f"{'layer':<16}{'bytes':>10}{'share':>8}{'bits per element':>18}")
 
     def line(name: str, size: int) -> str:

@@ -19,7 +19,7 @@ from typing import BinaryIO, NamedTuple
 
 from sccodec.container import layout
 from sccodec.container.layout import Chunk, Header, Limits, TileEntry
-from sccodec.container.rules import environment_limits
+from sccodec.container.rules import MOST_CHUNKS, environment_limits
 from sccodec.errors import BadRequest, CodecError, Damaged, NotOurFile, Unsupported
 
 FRONT = 1024  # bytes of the first request: enough to open a small file at once
@@ -127,6 +127,7 @@ class Reader:
     def _read_ancillary(self, at: int) -> int:
         """Fill `chunks` and return the offset of DIRE."""
         chunks: list[Chunk] = []
+        self.metadata: dict[str, bytes] = {}
         total = 0
         while True:
             kind, flags, length = self._chunk_head(at)
@@ -134,15 +135,16 @@ class Reader:
                 break
             if kind in ("HEAD", "LAYR", "DONE"):
                 raise Damaged(f"chunk {kind} at byte {at} stands where DIRE should")
+            if kind in self.metadata:
+                raise Damaged(f"metadata chunk {kind} at byte {at} repeats")
+            layout.check_limit("metadata chunks", len(chunks) + 1, MOST_CHUNKS, MOST_CHUNKS)
             total += length
             layout.check_limit("bytes of metadata", total, self.limits.max_metadata)
             chunks.append(Chunk(kind, flags, self._chunk_payload(at, kind, flags, length)))
             self._spans.append((kind, at, length + layout.CHUNK_OVERHEAD))
             at += length + layout.CHUNK_OVERHEAD
+            self.metadata[kind] = chunks[-1].payload
         self.chunks: tuple[Chunk, ...] = tuple(chunks)
-        self.metadata: dict[str, bytes] = {chunk.type: chunk.payload for chunk in chunks}
-        if len(self.metadata) != len(chunks):
-            raise Damaged(f"metadata chunks {[chunk.type for chunk in chunks]} repeat")
         return at
 
     def _directory(self, at: int) -> bytes:

@@ -21,7 +21,8 @@ REQUEST_COST = 1 << 14  # bytes that take about as long as one more request
 WHOLE_LIMIT = 1 << 26  # bytes taken at once from a server that cannot send parts
 TIMEOUT = 30.0  # seconds without any answer
 
-CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
+LENGTH = re.compile(r"\d{1,19}")  # Python would rather not read numbers without end
 ERRORS = {401: errno.EACCES, 403: errno.EACCES, 404: errno.ENOENT, 410: errno.ENOENT}
 
 
@@ -133,7 +134,7 @@ class _Source:
             self.size = 0
             return b""
         told = answer.headers["Content-Length"]
-        told = int(told) if told and told.isdecimal() else None
+        told = int(told) if LENGTH.fullmatch(told or "") else None
         raw = b"" if told is not None and told > limit else self._body(answer, told, limit + 1)
         if max(told or 0, len(raw)) > limit:
             raise LimitExceeded(

@@ -42,6 +42,7 @@ class Limits:
     max_metadata: int = 2**26  # bytes of all ancillary chunks together
 
 
+MOST_CHUNKS = 1024  # ancillary ones, which may be empty
 DEFAULT_LIMITS = Limits()
 
 

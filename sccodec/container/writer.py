@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 from sccodec.container import layout
 from sccodec.container.layout import Chunk, Header, LayerEntry, TileEntry
+from sccodec.container.rules import MOST_CHUNKS
 from sccodec.errors import BadRequest, Unsupported
 
 STANDARD = {"/dev/stdout": 1, "/dev/stderr": 2}
@@ -127,6 +128,7 @@ def _check_chunks(chunks: Sequence[Chunk], limits: layout.Limits) -> None:
             raise Unsupported(f"metadata chunk {kind} with flags {flags:#04x}")
     if len(set(types)) != len(types):
         raise BadRequest(f"metadata chunks {types} repeat")
+    layout.check_limit("metadata chunks", len(chunks), MOST_CHUNKS, MOST_CHUNKS)
     total = sum(len(chunk.payload) for chunk in chunks)
     layout.check_limit("bytes of metadata", total, limits.max_metadata)
 

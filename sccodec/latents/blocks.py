@@ -53,10 +53,10 @@ def forward(values: np.ndarray, block: tuple[int, int]) -> np.ndarray:
     planes, h, rows, w, columns = shape(values.shape, block)
     missing = h * rows - values.shape[1], w * columns - values.shape[2]
     wide = np.pad(values.astype(np.float64), ((0, 0), *((0, n) for n in missing)), mode="edge")
-    blocks = _along(wide.reshape(planes, h, rows, w, columns), _orthonormal(rows), 2)
-    blocks = _along(blocks, _orthonormal(columns), 4)
-    means = _along(blocks[:, :, 0, :, 0], _orthonormal(h), 1)
-    blocks[:, :, 0, :, 0] = _along(means, _orthonormal(w), 2)
+    blocks = _along(wide.reshape(planes, h, rows, w, columns), _analysis(rows), 2)
+    blocks = _along(blocks, _analysis(columns), 4)
+    means = _along(blocks[:, :, 0, :, 0], _analysis(h), 1)
+    blocks[:, :, 0, :, 0] = _along(means, _analysis(w), 2)
     return blocks.reshape(wide.shape)
 
 
@@ -115,8 +115,11 @@ def elements(
     return np.minimum(values, high)
 
 
-def _orthonormal(size: int) -> np.ndarray:
-    return matrix(size) / (1 << BITS)
+@functools.cache
+def _analysis(size: int) -> np.ndarray:
+    """(size, size) float64, what the inverse undoes: that of integers is orthonormal to four
+    digits, of which a large mean would need more."""
+    return np.linalg.inv(matrix(size).T / (1 << BITS))
 
 
 def _along(values: np.ndarray, table: np.ndarray, axis: int) -> np.ndarray:

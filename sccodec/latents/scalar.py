@@ -22,6 +22,8 @@ from sccodec.errors import BadRequest
 ROUNDING = 1 / 3
 FEW = 40  # up to so many levels, comparing with each threshold beats a binary search
 STRIDE = 4  # after so many, only values above all of them are compared with the others
+SINGLE = 1 / 16  # of a step: what float32 may move a level
+CROWDED = 1e3  # times their range that values are from 0
 PIECE = 1 << 15  # values that are compared at once, so that they stay in the processor's cache
 
 
@@ -64,11 +66,10 @@ class Quantiser:
     def in_single(self) -> Quantiser:
         """The same with levels that float32 holds, so that they are the ones that a file has.
 
-        Levels too large for it stay as they are.
+        Levels too large for it, or too near to each other, stay as they are.
         """
-        with np.errstate(over="ignore"):
-            levels = self.levels.astype(np.float32).astype(np.float64)
-        return Quantiser(levels, self.thresholds) if np.isfinite(levels).all() else self
+        gap = (self.levels[-1] - self.levels[0]) / max(len(self) - 1, 1)
+        return Quantiser(in_single(self.levels, gap), self.thresholds)
 
     @property
     def edges(self) -> np.ndarray:
@@ -90,6 +91,14 @@ class Quantiser:
         return found.reshape(values.shape)
 
 
+def in_single(levels: np.ndarray, gap: float) -> np.ndarray:
+    """Levels (N,) float64, rounded to float32 if that is little of the gap between them."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        rounded = levels.astype(np.float32).astype(np.float64)
+        little = np.abs(rounded - levels) <= gap * SINGLE
+    return rounded if little.all() else levels
+
+
 def _count(values: np.ndarray, thresholds: np.ndarray, numbers: np.ndarray) -> None:
     """Adds to numbers (n,) uint8 how many thresholds, in ascending order, lie below values (n,)."""
     for threshold in thresholds[:STRIDE]:
@@ -109,9 +118,11 @@ class Sample:
     def __init__(self, values: np.ndarray, *, ordered: bool = False):
         """Values of any shape; `ordered` if they ascend already."""
         self.values = (values if ordered else np.sort(values, axis=None)).astype(np.float64)
+        self._origin = self._crowd()
         self._sums = np.zeros((3, len(self.values) + 1))
-        for row, power in zip(self._sums, (0, 1, 2), strict=True):
-            np.cumsum(self.values**power, out=row[1:])
+        with np.errstate(over="ignore"):
+            for row, power in zip(self._sums, (0, 1, 2), strict=True):
+                np.cumsum((self.values - self._origin) ** power, out=row[1:])
 
     def __len__(self) -> int:
         return len(self.values)
@@ -119,24 +130,38 @@ class Sample:
     def clipped(self, low: float, high: float) -> Sample:
         return Sample(np.clip(self.values, low, high), ordered=True)
 
+    def _crowd(self) -> float:
+        """Around what sums are taken: 0, or the middle of values that are far from it and near to
+        each other, whose squares would have no digits left for what they differ by."""
+        low, high = self.values[0], self.values[-1]
+        return float(low / 2 + high / 2) if CROWDED * (high - low) < max(low, -high) else 0.0
+
     @property
     def mean(self) -> float:
-        return float(self._sums[1, -1] / len(self))
+        return float(self._origin + self._sums[1, -1] / len(self))
 
     @property
     def variance(self) -> float:
         return float(np.var(self.values))
 
     def cells(self, thresholds: np.ndarray) -> np.ndarray:
-        """(3, N): count, sum and sum of squares of the values in each cell."""
+        """(2, N): how many values are in each cell, and their sum."""
+        count, first, _ = self._cells(thresholds)
+        return np.stack([count, first + self._origin * count])
+
+    def _cells(self, thresholds: np.ndarray) -> np.ndarray:
+        """(3, N): for each cell the count, and sums of its values and of their squares from the
+        origin."""
         cuts = np.searchsorted(self.values, thresholds, side="right")
         return np.diff(self._sums[:, [0, *cuts, len(self)]], axis=1)
 
     def error(self, quantiser: Quantiser) -> float:
         """Mean squared error of quantising the sample."""
-        count, first, second = self.cells(quantiser.thresholds)
-        levels = quantiser.levels
-        return float((second - 2 * levels * first + levels**2 * count).sum() / len(self))
+        count, first, second = self._cells(quantiser.thresholds)
+        levels = quantiser.levels - self._origin
+        with np.errstate(over="ignore", invalid="ignore"):  # the largest of float64
+            total = float((second - 2 * levels * first + levels**2 * count).sum())
+        return max(total, 0.0) / len(self)
 
     def entropy(self, quantiser: Quantiser) -> float:
         """Bits per element of the levels, without any context."""
@@ -221,7 +246,7 @@ def dead_zone(sample: Sample, step: float, centre: float = 0.0) -> Quantiser:
     above = np.arange(1, math.floor(high / step + ROUNDING) + 1)
     below = np.arange(1, math.floor(-low / step + ROUNDING) + 1)[::-1]
     thresholds = centre + step * np.concatenate([ROUNDING - below, above - ROUNDING])
-    count, total, _ = sample.cells(thresholds)
+    count, total = sample.cells(thresholds)
     kept = np.flatnonzero(count)
     return Quantiser(total[kept] / count[kept], thresholds[kept[1:] - 1])
 

@@ -102,17 +102,74 @@ def _exif_in_text(info) -> bytes:
         return b""
 
 
+class _Text(str):
+    """What a directory says in words. Pillow reads a byte as a character and writes `?` for all
+    beyond ASCII; this writes the byte again, so that a name in UTF-8 stays one."""
+
+    def encode(self, *_) -> bytes:
+        return super().encode("latin-1", "replace")
+
+
 def _exif_of_tiff(image: Image.Image) -> bytes:
     from PIL import Image
 
-    tags, exif = image.getexif(), Image.Exif()
-    for tag in DESCRIPTIVE_TAGS:
-        if tag not in tags:
-            continue
-        value = tags.get_ifd(tag) if tag in (EXIF_IFD, GPS_IFD) else tags[tag]
-        if value:
-            exif[tag] = value
+    exif = Image.Exif()
+    for tag, value in _descriptive(image.getexif())[0].items():
+        exif[tag] = value
     return exif.tobytes() if len(exif) else b""
+
+
+def tiff_tags(payload: bytes) -> tuple[dict[int, object], bool]:
+    """What a TIFF file can hold of an EXIF payload, and whether that is all that it should."""
+    from PIL import Image
+
+    exif = Image.Exif()
+    try:
+        exif.load(payload)
+    except Exception:  # Pillow has one for each way in which it can be broken
+        return {}, False
+    tags, whole = _descriptive(exif)
+    tags.pop(ORIENTATION, None)  # pixels are upright
+    return tags, whole
+
+
+def _descriptive(exif: Image.Exif) -> tuple[dict[int, object], bool]:
+    """Of DESCRIPTIVE_TAGS those that are there and can be written, and whether that is all."""
+    found, broken = {}, 0
+    for tag in DESCRIPTIVE_TAGS:
+        try:
+            value = exif.get_ifd(tag) if tag in (EXIF_IFD, GPS_IFD) else exif.get(tag)
+        except Exception:
+            broken += 1
+            continue
+        if isinstance(value, dict):
+            inner = {name: _text(one) for name, one in value.items()}
+            value = {name: one for name, one in inner.items() if _writable(name, one, tag)}
+            broken += len(inner) - len(value)
+        elif value and not _writable(tag, value := _text(value)):
+            broken += 1
+            continue
+        if value:
+            found[tag] = value
+    return found, not broken
+
+
+def _text(value):
+    return _Text(value) if isinstance(value, str) else value
+
+
+def _writable(tag: int, value, directory: int | None = None) -> bool:
+    """Whether Pillow can write what it has read, such as a number where the tag should have
+    text."""
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    probe = ImageFileDirectory_v2(group=directory)
+    try:
+        probe[tag] = value
+        probe.tobytes()
+    except Exception:
+        return False
+    return True
 
 
 def orient(array: np.ndarray, orientation: int) -> np.ndarray:

@@ -7,24 +7,32 @@ NumPy and wants a whole tensor in memory.
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import math
 import os
 import struct
-import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 import numpy as np
 
-from sccodec.errors import BadRequest, Damaged, LimitExceeded, NotOurFile, Unsupported
+from sccodec.errors import (
+    BadRequest,
+    CodecError,
+    Damaged,
+    LimitExceeded,
+    NotOurFile,
+    Unsupported,
+)
 
 SUFFIXES = (".npy", ".npz", ".safetensors")
 MAX_SAFETENSORS_HEADER = 100_000_000  # bytes; the limit of that format
+BLOCK = 1 << 20  # elements that are looked at together
 NATIVE = ("float32", "float16", "float64", "int8")
 _SAFE = {"F32": "<f4", "F16": "<f2", "F64": "<f8", "BF16": "<u2", "I8": "|i1"}
 _SAFE_NAMES = {"float32": "F32", "float16": "F16", "float64": "F64", "bfloat16": "BF16"}
@@ -55,6 +63,18 @@ class Tensor:
             return widened(part)
         return part.astype(np.float64 if self.kind == "float64" else np.float32, copy=False)
 
+    @functools.cached_property
+    def finite_range(self) -> tuple[float, float]:
+        """The least and the largest of its finite elements; (0, 0) if there are none."""
+        low, high = math.inf, -math.inf
+        flat = self.values.reshape(-1)
+        for at in range(0, flat.size, BLOCK):
+            part = self.floats(flat[at : at + BLOCK])
+            usual = part[np.isfinite(part)]
+            if usual.size:
+                low, high = min(low, float(usual.min())), max(high, float(usual.max()))
+        return (low, high) if low <= high else (0.0, 0.0)
+
     def array(self) -> np.ndarray:
         """A plain NumPy array; bfloat16 becomes float32, which holds the same numbers."""
         return widened(self.values) if self.kind == "bfloat16" else self.values
@@ -84,6 +104,8 @@ def from_array(array, name: str = "") -> Tensor:
 
     Raises BadRequest for other types, objects among them.
     """
+    if isinstance(array, Tensor):
+        return replace(array, name=name)
     array = np.asarray(array)
     if array.dtype.name == "bfloat16":  # of the package ml_dtypes
         return Tensor(name, array.view(np.uint16), "bfloat16")
@@ -170,7 +192,11 @@ def _read_npz(file: BinaryIO, name: str) -> list[Tensor]:
     try:
         with np.load(file, allow_pickle=False) as archive:
             return [_known(archive[key], key, name) for key in archive.files]
-    except (ValueError, EOFError, OSError, BadZipFile, zlib.error, KeyError) as error:
+    except (CodecError, MemoryError):
+        raise
+    except RuntimeError as error:  # a password, or a compression that Python has not
+        raise Unsupported(f"{name}: {_first_line(error)}") from None
+    except Exception as error:  # zip, NumPy and each compression have their own
         raise _refused(name, error) from None
 
 
@@ -180,7 +206,11 @@ def _refused(name: str, error: Exception) -> Damaged | BadRequest:
             f"{name}: holds Python objects, which are never unpickled",
             hint="save an array of numbers",
         )
-    return Damaged(f"{name}: {str(error).splitlines()[0] if str(error) else 'cannot be read'}")
+    return Damaged(f"{name}: {_first_line(error)}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else "cannot be read"
 
 
 def _known(array: np.ndarray, key: str, name: str) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 
 from sccodec.errors import BadRequest
 from sccodec.media.deep import encode_png, encode_pnm
-from sccodec.media.metadata import DESCRIPTIVE_TAGS, EXIF_IFD, EXIF_PREFIX, GPS_IFD, ORIENTATION
+from sccodec.media.metadata import EXIF_PREFIX, tiff_tags
 from sccodec.media.picture import Picture, to_pil
 
 __all__ = ["guess_format", "supported_formats", "write"]
@@ -122,7 +122,10 @@ def _refuse_what_does_not_fit(picture: Picture, name: str) -> None:
 
 
 def _what_fits(picture: Picture, name: str) -> tuple[dict, tuple[str, ...]]:
-    """Metadata that the format can hold, resolution among it, and words on the rest."""
+    """Metadata that the format can hold, resolution among it, and words on the rest.
+
+    EXIF is a payload, for TIFF a dictionary of tags.
+    """
     present = {**picture.metadata, **({"dpi": picture.dpi} if picture.dpi else {})}
     fitting, notes = {}, []
     for kind, value in present.items():
@@ -131,6 +134,10 @@ def _what_fits(picture: Picture, name: str) -> tuple[dict, tuple[str, ...]]:
             notes.append(f"{words} not kept: {name.upper()} has no place for it")
         elif name == "jpeg" and len(value) > LARGEST_IN_JPEG.get(kind, len(value)):
             notes.append(f"{words} not kept: {len(value)} bytes are too many for JPEG")
+        elif name == "tiff" and kind == "exif":
+            fitting[kind], whole = tiff_tags(value)
+            if not whole:
+                notes.append("EXIF not kept whole: some of it is damaged")
         else:
             fitting[kind] = value
     return fitting, tuple(notes)
@@ -176,7 +183,6 @@ def _xmp_for_png(xmp: bytes):
 
 def _encode_tiff(picture: Picture, fitting: dict) -> bytes:
     """Deflated strips with differences to the left; Pillow's directory, our samples."""
-    from PIL import Image
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
     samples = picture.stacked()
@@ -189,12 +195,8 @@ def _encode_tiff(picture: Picture, fitting: dict) -> bytes:
     ]
     lengths = [len(strip) for strip in strips]
     tags = ImageFileDirectory_v2()  # little-endian
-    exif = Image.Exif()
-    exif.load(fitting.get("exif"))
-    for tag in DESCRIPTIVE_TAGS:
-        value = exif.get_ifd(tag) if tag in (EXIF_IFD, GPS_IFD) else exif.get(tag)
-        if value and tag != ORIENTATION:
-            tags[tag] = value
+    for tag, value in fitting.get("exif", {}).items():
+        tags[tag] = value
     tags[256], tags[257] = width, height
     tags[258] = (picture.bit_depth,) * channels
     tags[259] = 8  # deflate

@@ -31,7 +31,10 @@ MODES = {(1, False): "L", (1, True): "LA", (3, False): "RGB", (3, True): "RGBA"}
 EIGHT_BITS = tuple(MODES.values())
 BASE = PURPOSES.index("base")
 DRAFT = 2  # how many times smaller a draft must be before the base layer will do
-OPTIONS = ("profile", "rate", "quality", "max_bytes", "step", "tile", "roi", "metadata", "jobs")
+OPTIONS = (
+    *("profile", "rate", "quality", "max_bytes", "step", "tile", "roi", "metadata", "jobs"),
+    "effort",
+)
 
 
 def register() -> None:

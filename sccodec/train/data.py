@@ -61,9 +61,8 @@ class Crops:
 def _members(path: Path):
     """(name, bytes) of every picture in a tar file or a folder."""
     if path.is_dir():
-        for file in sorted(path.rglob("*")):
-            if file.suffix.lower() in PICTURES:
-                yield file.name, file.read_bytes()
+        for file in _files(path):
+            yield file.name, file.read_bytes()
         return
     with tarfile.open(path) as tar:
         for member in tar:
@@ -73,11 +72,24 @@ def _members(path: Path):
                 yield member.name, handle.read()
 
 
+def _state(path: Path) -> object:
+    """What changes when the pictures of a tar file or a folder do."""
+    if not path.is_dir():
+        return path.stat().st_size
+    found = ((file.relative_to(path).as_posix(), file.stat()) for file in _files(path))
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
+
+
+def _files(folder: Path) -> list[Path]:
+    return [file for file in sorted(folder.rglob("*")) if file.suffix.lower() in PICTURES]
+
+
 def load(sources: list[str | Path], cache: str | Path, smallest: int = 64) -> Crops:
     """Decode tars or folders of pictures once and map the result.
 
-    Pictures with a side under `smallest` pixels are left out. The cache is keyed by the
-    sources' names and sizes, so that a tar that has grown is decoded again.
+    Pictures with a side under `smallest` pixels are left out. The cache is keyed by the name and
+    size of a tar, and by the names, sizes and dates of a folder's pictures, so that what has
+    changed is decoded again.
     """
     paths = [Path(s) for s in sources]
     missing = [str(p) for p in paths if not p.exists()]
@@ -85,7 +97,7 @@ def load(sources: list[str | Path], cache: str | Path, smallest: int = 64) -> Cr
         raise BadRequest(f"training data not found: {', '.join(missing)}")
     key = hashlib.sha256(repr([smallest]).encode())
     for p in paths:
-        key.update(f"{p.name} {p.stat().st_size}".encode())
+        key.update(f"{p.name} {_state(p)}".encode())
     folder = Path(cache)
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / key.hexdigest()[:16]

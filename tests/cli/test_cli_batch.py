@@ -292,4 +292,9 @@ def test_several_files_need_folders(sccs):
     for options in (["-o", "one.scc"], ["-o", "coded", "--rest", "one.scc"], ["-o", "-"]):
         assert run("extract", *sccs, *options).code == 1
     assert run("extract", *sccs, "-o", "coded/", "--rest", "coded").code == 1
+    for other in (f"{os.curdir}/coded/one.scc", Path("coded/one.scc").resolve()):
+        Path("one.scc").write_bytes(Path(sccs[0]).read_bytes())
+        result = run("extract", "one.scc", "-o", other, "--rest", "coded/", "-f")
+        Path("one.scc").unlink()
+        assert result.errors[0].endswith("one.scc would be written twice")
     assert listing(Path()) == before

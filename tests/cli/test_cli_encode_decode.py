@@ -83,13 +83,16 @@ def test_several_inputs_go_to_a_folder(tmp_path):
     assert (tmp_path / "out" / "2.webp").exists()
 
 
-def test_two_inputs_of_one_name_are_refused(photo, tmp_path):
+def test_two_inputs_of_one_name_are_refused(photo, tmp_path, monkeypatch):
     other = photo.with_suffix(".jpg")
     Image.open(photo).save(other)
     result = run("encode", *TINY, photo, other)
     assert result.errors == [
         f"sccodec: error: several inputs would become {photo.with_suffix('.scc')}"
     ]
+    monkeypatch.chdir(photo.parent)
+    result = run("encode", *TINY, photo.name, other, "-f")
+    assert result.errors[0].startswith("sccodec: error: several inputs would become ")
     assert run("encode", *TINY, "-", "-").code == 1
     result = run("encode", *TINY, "-", "-o", tmp_path, stdin=photo.read_bytes())
     assert (result.code, result.out) == (1, b"")

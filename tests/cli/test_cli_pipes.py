@@ -68,6 +68,13 @@ def test_exit_codes_and_messages_reach_the_shell(tmp_path):
     assert result.err.splitlines()[0] == "sccodec: error: missing argument 'IN...'"
 
 
+def test_a_name_that_stdout_cannot_hold_does_not_stop_a_report(tmp_path, picture, tiny_model):
+    (tmp_path / "写真.scc").write_bytes(sccodec.encode(picture, profile="tiny-1"))
+    narrow = os.environ | {"PYTHONIOENCODING": "cp1252"}
+    result = finish(start("verify", "写真.scc", cwd=tmp_path, env=narrow))
+    assert (result.code, result.out) == (0, rb"\u5199\u771f.scc: ok" + os.linesep.encode())
+
+
 def test_output_that_nobody_reads_is_not_a_traceback(tmp_path, picture, tiny_model):
     (tmp_path / "a.scc").write_bytes(sccodec.encode(picture, profile="tiny-1"))
     for arguments in (

@@ -84,6 +84,14 @@ def test_info_adds_up(folder):
     assert text.splitlines()[-1].split()[:2] == ["file", str(facts["bytes"])]
 
 
+def test_names_of_tensors_do_not_reach_the_terminal_raw(folder):
+    name = "x\x1b]0;title\x07\nlayer  fake"
+    (folder / "odd.scc").write_bytes(sccodec.encode({name: np.ones((2, 3), np.float32)}))
+    shown = run("info", folder / "odd.scc").out.decode()
+    assert r"  x\x1b]0;title\x07\nlayer  fake: 2x3 float32" in shown
+    assert run("info", folder / "odd.scc", "--json").rows()[0]["tensors"][0]["name"] == name
+
+
 def test_append_makes_one_file_of_many(folder):
     out = folder / "all.scc"
     before = listing(folder)
@@ -179,6 +187,10 @@ def test_what_is_damaged_is_said(folder):
         (["encode", "a.npy", "--quality", "3"], "--quality is for pictures"),
         (["encode", "a.npy", "--roi", "0,0,1,1"], "--roi is for pictures"),
         (["encode", "a.npy", "p.png"], "pictures and tensors together"),
+        (["encode", "a.npy", "--step", "0"], "--step is for pictures"),
+        (["encode", "a.npy", "-e", "0"], "--effort is for pictures"),
+        (["encode", "a.npy", "--append", "--skip-existing", "-o", "x.scc"], "--append and --skip"),
+        (["encode", "a.npy", "--append", "--keep-tree", "-o", "x.scc"], "--append and --keep-tree"),
         (["encode", "p.png", "--levels", "3"], "--levels is for tensors"),
         (["encode", "p.png", "--append", "-o", "x.scc"], "--append is for tensors"),
         (["encode", "p.png", "--no-check"], "--no-check is for tensors"),

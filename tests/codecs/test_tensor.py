@@ -48,6 +48,85 @@ def mse(a, b) -> float:
     return float(np.square(a.astype(np.float64) - b.astype(np.float64)).mean())
 
 
+# -- values that sums and float32 hardly tell apart ---------------------------------------------
+
+
+def spread_of(mean: float, deviation: float, kind="float64", shape=(4, 64, 64)) -> np.ndarray:
+    noise = np.random.default_rng(0).normal(size=shape)
+    return (mean + deviation * noise).astype(kind)
+
+
+@pytest.mark.parametrize("rate", [2.0, 3.0, 6.0])
+@pytest.mark.parametrize("mean", [1000, -1000, 101325])
+def test_where_values_lie_changes_nothing(mean, rate):
+    """What is positive but far from 0 is no activation behind a rectifier."""
+    here, there = (spread_of(m, 1, shape=(4, 48, 48)) for m in (0, mean))
+    wanted = mse(here, decoded(tensor.encode(here, Settings(rate=rate))))
+    data = tensor.encode(there, Settings(rate=rate))
+    assert 8 * len(data) / there.size == pytest.approx(rate, rel=0.021)
+    assert mse(there, decoded(data)) < 1.35 * wanted
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        spread_of(288, 8, "float32"),  # temperatures
+        spread_of(1e6, 0.01),
+        spread_of(-1e6, 0.01),
+        spread_of(0, 1e-46),  # float32 has nothing so small,
+        spread_of(0, 1e39),  # and nothing so large
+        spread_of(1.7e9, 1),  # seconds since 1970
+    ],
+    ids=lambda values: f"{values.max():.3g}",
+)
+@pytest.mark.parametrize(
+    "how", [{}, {"levels": 64}, {"rate": 3.0}, {"levels": (2, 4), "layers": 2}]
+)
+def test_quantisers_fit_wherever_values_lie(values, how):
+    unit = float(values.std(dtype=np.float64))
+    again = decoded(tensor.encode(values, Settings(**how)))
+    assert mse(values / unit, again / unit) < (
+        0.05 if "rate" in how or how.get("levels") == 64 else 0.5
+    )
+
+
+@pytest.mark.parametrize("how", [{"rate": 0.01}, {"max_bytes": 500}, {"channelwise": True}, {}])
+def test_few_values_among_many_zeros_are_found(how):
+    """Those that a design looks at may all be zeros."""
+    values = np.zeros((64, 64, 64), np.float32)
+    values[3, 7, 9], values[40, 40, 40] = 1, 2
+    again = decoded(tensor.encode(values, Settings(**how)))
+    np.testing.assert_allclose(again, values, atol=0.1)
+
+
+@pytest.mark.parametrize("how", [{}, {"rate": 1.0}, {"rate": 2.0}, {"quantiser": "uniform"}])
+def test_values_of_which_float32_has_only_a_few(how):
+    for values in (spread_of(0.5, 1e-7, "float32"), spread_of(10, 1e-6, "float32")):
+        again = decoded(tensor.encode(values, Settings(**how)))
+        assert mse(values, again) < 0.7 * float(values.var(dtype=np.float64))
+
+
+def test_the_range_of_all_values_is_that_of_all_values():
+    values = np.random.default_rng(0).normal(size=(4, 256, 256)).astype(np.float32)
+    values[1, 5, 6] = 50  # which a sample hardly meets
+    for channelwise in (False, True):
+        how = Settings(clip="minmax", levels=64, channelwise=channelwise)
+        assert np.abs(decoded(tensor.encode(values, how)) - values).max() < 50 / 31
+
+
+def test_what_is_too_far_from_zero_for_a_transform_is_refused():
+    values = spread_of(101325, 1, shape=(4, 48, 48))
+    with pytest.raises(BadRequest, match="too far from 0"):
+        tensor.encode(values, Settings(rate=2.0, transform=True))
+
+
+def test_as_many_axes_are_written_as_are_read():
+    values = np.arange(500, dtype=np.float32).reshape(2, *[1] * 29, 25, 10)
+    assert decoded(tensor.encode(values)).shape == values.shape
+    with pytest.raises(BadRequest, match="33 axes, a file has room for 32"):
+        tensor.encode(values[None])
+
+
 # -- kinds and shapes --------------------------------------------------------------------------
 
 
@@ -745,6 +824,23 @@ def test_names_through_the_front_door():
     assert [t["shape"] for t in sccodec.info(data)["tensors"]] == [[24, 14, 14], [3, 5, 5], [3]]
 
 
+def test_tensors_of_pytorch_are_taken_as_they_are():
+    torch = pytest.importorskip("torch", reason="needs PyTorch")
+    values = torch.from_numpy(features())
+    wanted = sccodec.encode(features(), levels=5)
+    assert sccodec.encode(values.requires_grad_(), levels=np.int64(5)) == wanted
+    data = sccodec.encode({"a": values, "b": values.bfloat16()}, levels=9)
+    assert [one["kind"] for one in sccodec.info(data)["tensors"]] == ["float32", "bfloat16"]
+    near = sccodec.encode(values.bfloat16(), max_abs_error=0.01)
+    assert np.abs(sccodec.decode(near) - values.detach().bfloat16().float().numpy()).max() <= 0.01
+    picture = np.random.default_rng(0).integers(0, 256, (70, 64, 3), np.uint8)
+    how = {"profile": "tiny-1", "step": 300}
+    coded = sccodec.encode(torch.from_numpy(picture), roi=[0, 0, 9, 9], **how)
+    assert coded == sccodec.encode(picture, roi=(0, 0, 9, 9), **how)
+    with pytest.raises(BadRequest, match=r"step index 300\.0 is no whole number"):
+        sccodec.encode(picture, profile="tiny-1", step=300.0)
+
+
 def test_the_profile_is_told_by_what_is_given(tiny_model, tmp_path):
     picture = np.full((64, 64, 3), 99, np.uint8)
     assert sccodec.info(sccodec.encode(picture, profile="tiny-1"))["modality"] == "picture"
@@ -794,6 +890,9 @@ def test_what_cannot_be_appended():
         appended(data, {"b": features()}, Settings(levels=(2, 4, 10)))
     with pytest.raises(BadRequest, match="layers are missing"):
         appended(sccodec.extract(data), {"b": features()})
+    small = tensor.encode({"a": features()}, Settings(tile=64))
+    with pytest.raises(BadRequest, match="more than 65535 tiles of 64 elements, as <bytes> has"):
+        appended(small, {"b": np.zeros(65536 * 64, np.float32)})
 
 
 def test_a_calibration_serves_a_stream(tmp_path):
@@ -835,6 +934,7 @@ def test_a_calibration_serves_a_stream(tmp_path):
         '{"format": 1, "tensors": {"a": {"channels": 2, "mean": "AAAAAAAAAAA=", '
         '"matrix": "AQAAAAAAAQA="}, "b": {"layers": [{"limits": [0, 1], "levels": 2}], '
         '"first": [], "scales": []}}}',
+        "[" * 100_000,
     ],
 )
 def test_what_is_no_calibration(tmp_path, text):
@@ -851,6 +951,10 @@ def test_a_calibration_must_fit():
     both = Calibration({"a": fitted.designs["a"], "b": fitted.designs["a"]})
     with pytest.raises(BadRequest, match="nothing for a tensor 'c'"):
         tensor.encode({"c": features()}, Settings(calibration=both))
+    for count in (3, 30):
+        others = [[from_array(x)] for x in (features(), features((count, 5, 5)))]
+        with pytest.raises(BadRequest, match=f"has {count} channels, its calibration 24"):
+            calibrate(others, Settings(channelwise=True))
 
 
 # -- bad input ---------------------------------------------------------------------------------
@@ -872,6 +976,16 @@ def test_what_is_not_finite_is_refused_by_name_and_number(kind):
     assert np.isfinite(again).all()
     assert again.flat[700] == again.max()
     assert mse(np.delete(usual, [3, 700, 900]), np.delete(again, [3, 700, 900])) < 0.1
+
+
+@pytest.mark.parametrize("tile", [64, 1 << 20])
+def test_infinities_become_what_is_nearest_in_the_whole_tensor(tile):
+    values = np.stack([np.linspace(-2, 10, 64), np.full(64, np.inf)]).astype(np.float32)
+    values[0, 5], values[1, 5] = -np.inf, np.nan
+    how = Settings(nonfinite="clamp", max_abs_error=1e-3, tile=tile, channel_axis=None)
+    again = decoded(tensor.encode(values, how))
+    wanted = np.nan_to_num(values, nan=0, posinf=10, neginf=-2)
+    np.testing.assert_allclose(again, wanted, rtol=0, atol=1e-3)
 
 
 def test_huge_finite_values_are_not_mistaken_for_infinite():

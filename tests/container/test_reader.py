@@ -19,6 +19,7 @@ from sccodec.container import (
     from_stream,
     layout,
     open_path,
+    rules,
     to_bytes,
 )
 from sccodec.errors import (
@@ -223,6 +224,23 @@ def test_unknown_chunks():
         from_bytes(refresh_end(insert("ICCP", 2)))
     with pytest.raises(Damaged, match="type"):
         from_bytes(refresh_end(insert("icc ", 2)))
+
+
+@pytest.mark.parametrize(("kind", "error"), [("{:04}", LimitExceeded), ("SAME", Damaged)])
+def test_empty_chunks_have_an_end(kind, error):
+    """They weigh nothing in any other limit, and behind HTTP a file may go on for ever."""
+    at = next(at for kind, at, _ in from_bytes(SMALL).structure() if kind == "DIRE")
+    empty = (layout.pack_chunk(kind.format(n), 0, b"") for n in range(2 * rules.MOST_CHUNKS))
+    endless = SMALL[:at] + b"".join(empty)
+    asked = []
+
+    def read_at(offset: int, length: int) -> bytes:
+        asked.append(offset)
+        return endless[offset : offset + length]
+
+    with pytest.raises(error, match="metadata chunk"):
+        Reader(read_at)
+    assert max(asked) < at + rules.MOST_CHUNKS * layout.CHUNK_OVERHEAD
 
 
 def test_end():

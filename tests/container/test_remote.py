@@ -161,6 +161,12 @@ def test_a_long_file_from_a_server_without_ranges_is_refused(server, tiled):
             open_url(server.url, whole_limit=5000)
 
 
+def test_a_length_without_end_is_none(server, tiled):
+    server.ranges, server.headers = False, {"Content-Length": "9" * 5000}
+    with open_url(server.url) as reader:
+        assert reader.size == len(tiled)
+
+
 @pytest.mark.parametrize(
     ("status", "kind", "words"),
     [
@@ -220,6 +226,7 @@ def test_a_server_that_stops_early_is_noticed(server):
         ({"Content-Range": "bytes 0-99/100000", "Content-Length": "100"}, "fewer bytes"),
         ({"Content-Range": "lines 0-99/100000"}, "other bytes than those asked for"),
         ({"Content-Range": None}, "other bytes than those asked for"),
+        ({"Content-Range": f"bytes 0-{'9' * 5000}/*"}, "other bytes than those asked for"),
         ({"Content-Encoding": "gzip"}, "compresses"),
     ],
 )

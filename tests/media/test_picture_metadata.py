@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pictures import noise, png16, saved, tiff
 from PIL import Image, ImageCms, ImageOps
+from PIL.TiffImagePlugin import IFDRational, ImageFileDirectory_v2
 
 from sccodec.errors import BadRequest
 from sccodec.media.image import from_array, parse_selection, read, select_metadata, write
@@ -18,6 +20,7 @@ from sccodec.media.metadata import make_upright
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="%d"/></x:xmpmeta>'
 EXIF_IFD, ORIENTATION, MAKE, WIDE, HIGH = 0x8769, 0x0112, 0x010F, 0xA002, 0xA003
+ARTIST, OWNER = 0x013B, 0xA430
 
 
 def exif_with(orientation=None, **inner):
@@ -210,6 +213,42 @@ def test_broken_exif_never_stops_a_picture(noise, start):
     fixed, orientation = make_upright({"exif": start + noise, "xmp": noise})
     assert orientation in range(1, 9)
     assert set(fixed) == {"exif", "xmp"}
+
+
+def text_in(payload):
+    """What a directory says in words, as bytes, from the outer and the inner directory."""
+    exif = parsed(payload)
+    return [text.encode("latin-1") for text in (exif[ARTIST], exif.get_ifd(EXIF_IFD)[OWNER])]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_names_of_people_go_through_tiff_byte_by_byte(encoding):
+    words = ("Jose" if encoding == "ascii" else "© José Núñez").encode(encoding)
+    exif = Image.Exif()
+    exif[ARTIST] = words
+    exif[EXIF_IFD] = {OWNER: "placeholder for it"}
+    inner = words.ljust(len("placeholder for it"), b".")
+    payload = exif.tobytes().replace(b"placeholder for it", inner).removeprefix(b"Exif\0\0")
+    assert text_in(payload) == [words, inner]
+    back, notes = round_trip(
+        replace(from_array(noise(6, 8, 3)), metadata={"exif": payload}), "tiff"
+    )
+    assert not notes
+    assert text_in(back.metadata["exif"]) == [words, inner]
+
+
+def test_broken_exif_never_stops_a_tiff():
+    """What can be written is, and the rest is said."""
+    directory = ImageFileDirectory_v2()
+    directory.tagtype[270] = 5  # a description that is a fraction
+    directory[270], directory[ARTIST] = IFDRational(1, 2), "someone"
+    odd = b"II*\0\x08\0\0\0" + directory.tobytes(8)
+    for payload, kept in ((b"hello world, not exif", None), (odd, "someone")):
+        picture = replace(from_array(noise(6, 8, 3)), metadata={"exif": payload})
+        back, notes = round_trip(picture, "tiff")
+        assert notes == ("EXIF not kept whole: some of it is damaged",)
+        assert parsed(back.metadata.get("exif", b"")).get(ARTIST) == kept
+        np.testing.assert_array_equal(back.pixels, picture.pixels)
 
 
 def test_selection():

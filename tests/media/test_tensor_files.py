@@ -132,6 +132,28 @@ def test_objects_are_refused_and_never_unpickled(tmp_path):
         from_array(array)
 
 
+def encrypted(data: bytes) -> bytes:
+    """A zip whose members say that a password is needed."""
+    for head, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        at = data.index(head) + flags
+        data = data[:at] + bytes([data[at] | 1]) + data[at + 1 :]
+    return data
+
+
+def method(data: bytes, number: int) -> bytes:
+    """A zip whose members say that they are compressed in another way."""
+    for head, place in ((b"PK\3\4", 8), (b"PK\1\2", 10)):
+        at = data.index(head) + place
+        data = data[:at] + struct.pack("<H", number) + data[at + 2 :]
+    return data
+
+
+def npz(array) -> bytes:
+    out = io.BytesIO()
+    np.savez(out, a=array)
+    return out.getvalue()
+
+
 F4 = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 
 
@@ -146,6 +168,9 @@ F4 = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
         (npy(np.ones(3, np.int64)), BadRequest),
         (npy(np.array(["text"])), BadRequest),
         (b"PK\x03\x04 and nothing that is a zip", Damaged),
+        (encrypted(npz(some("float32"))), Unsupported),
+        (method(npz(some("float32")), 9), Unsupported),
+        (method(npz(some("float32")), 14), Damaged),
         (safetensors({"a": F4}), Damaged),
         (safetensors({"a": F4}, bytes(8), length=2**63), LimitExceeded),
         (safetensors({"a": F4}, bytes(8), length=1000), Damaged),

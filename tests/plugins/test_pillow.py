@@ -264,6 +264,8 @@ def test_options_reach_the_encoder(tmp_path):
     path = tmp_path / "photo.scc"
     image.save(path, profile="tiny-1")
     assert path.read_bytes() == saved(image)
+    quick = sccodec.encode(picture(130, 200), profile="tiny-1", effort=1)
+    assert saved(image, effort=1) == quick != saved(image)
 
 
 @pytest.mark.parametrize("mode", ["1", "P", "CMYK", "YCbCr"])

@@ -543,6 +543,18 @@ def test_crops_are_cached_and_cut_inside_the_pictures(folder, tmp_path):
     assert 0 <= batch.min() and batch.max() <= 255
 
 
+def test_a_folder_that_has_changed_is_read_again(tmp_path):
+    for name, first in (("one", 0), ("two", 7)):
+        for n in range(2):
+            (tmp_path / name / "train").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(scene(first + n)).save(tmp_path / name / "train" / f"{n}.png")
+    cache = tmp_path / "cache"
+    one, two = (data.load([tmp_path / name / "train"], cache) for name in ("one", "two"))
+    assert np.array_equal(one[0], scene(0)) and np.array_equal(two[0], scene(7))
+    Image.fromarray(scene(3)).save(tmp_path / "one" / "train" / "3.png")
+    assert len(data.load([tmp_path / "one" / "train"], cache)) == 3
+
+
 def test_offsets_of_tables_are_the_offsets_of_their_ratios():
     torch.manual_seed(0)
     quantiser = Quantiser()
