@@ -275,10 +275,12 @@ class File:
         stacked = self.picture(layers, region, jobs=jobs).stacked()
         return stacked[:, :, 0] if stacked.shape[2] == 1 else stacked
 
-    def progressive(self, region=None, *, jobs: int = 1) -> Iterator[tuple[str, np.ndarray]]:
-        """(layer name, picture from all layers up to that one), lowest first."""
+    def progressive(
+        self, region=None, *, jobs: int = 1, calibration=None
+    ) -> Iterator[tuple[str, np.ndarray]]:
+        """(layer name, picture or tensors from all layers up to that one), lowest first."""
         for name in self.layers:
-            yield name, self.decode(name, region, jobs=jobs)
+            yield name, self.decode(name, region, jobs=jobs, calibration=calibration)
 
     def close(self) -> None:
         self.reader.close()

@@ -31,6 +31,7 @@ DEFAULT_QUALITY = 50.0
 DEFAULT_EFFORT = 5
 GROWTH = 0.03  # share of the bytes that latents moved once take in addition, about
 ONE_BIT = 288  # step index of about one bit per pixel, where a search begins
+MOST_BYTES = 1 << 62  # of a file: more is as good as no end, and no float can hold it all
 TRIES = 5  # steps that are coded to meet a size
 
 
@@ -181,8 +182,9 @@ def _frame(picture: Picture, grid: Grid, model: Model, settings: Settings):
 
 def _overhead(frame, limits: Limits) -> int:
     """Bytes of the file that are not payload."""
-    header, chunks = frame
-    return layout.file_length(header, [layout.Chunk(k, 0, v) for k, v in chunks.items()], limits)
+    header, chunks = frame[0], [layout.Chunk(k, 0, v) for k, v in frame[1].items()]
+    writer.check_chunks(chunks, limits)
+    return layout.file_length(header, chunks, limits)
 
 
 def _choose_step(
@@ -209,8 +211,8 @@ def _choose_step(
 def _wanted(settings: Settings, picture: Picture) -> float:
     """Bytes of the whole file that are asked for."""
     if settings.max_bytes is not None:
-        return settings.max_bytes
-    return settings.rate * picture.width * picture.height / 8
+        return min(settings.max_bytes, MOST_BYTES)
+    return min(settings.rate * picture.width * picture.height / 8, MOST_BYTES)
 
 
 def _meet(

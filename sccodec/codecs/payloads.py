@@ -180,20 +180,23 @@ class Unusable:
 
 
 def layer_chain(reader: Reader, model: Model, top: int) -> list[int]:
-    """The layers that decoding layer `top` takes, lowest first.
+    """The layers that decoding layer `top` takes, lowest first; see `check_layers`."""
+    check_layers(reader, model)
+    return [*model.layers[top].needs, top]
 
-    Raises Damaged if header and model disagree about the layers.
-    """
+
+def check_layers(reader: Reader, model: Model) -> None:
+    """Raises Damaged if header and model disagree about the layers."""
     header = reader.header
     if header.total_layers != len(model.layers):
         raise Damaged(
             f"{reader.name}: {header.total_layers} layers, model {model.id} has {len(model.layers)}"
         )
-    chain = [*model.layers[top].needs, top]
-    for n in reversed(chain):
-        if header.layer(n).needed != model.layers[n].needs:
-            raise Damaged(f"{reader.name}: layer {n} does not need the layers that its model says")
-    return chain
+    for layer in header.layers:
+        if layer.needed != model.layers[layer.index].needs:
+            raise Damaged(
+                f"{reader.name}: layer {layer.index} does not need the layers that its model says"
+            )
 
 
 def decode_tiles(
@@ -257,6 +260,8 @@ def _decode_tile(
         except Damaged as error:
             raise Damaged(f"{where}: {error}") from None
     hint = "sccodec doctor tells whether this machine computes as every other does"
+    if below:
+        hint += "; if it does, layers of different encodes may have been joined"
     try:
         check, coded = quantize.decode(
             model.priors[layer],

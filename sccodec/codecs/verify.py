@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from sccodec.codecs.payloads import Unusable, decode_tiles, layer_chain
+from sccodec.codecs.payloads import Unusable, check_layers, decode_tiles, layer_chain
 from sccodec.codecs.tensor import verify_tiles
 from sccodec.codecs.tensor_payloads import Lost
 from sccodec.container.reader import Reader
@@ -71,12 +71,14 @@ def verify(reader: Reader, *, jobs: int = 1, progress: Progress | None = None) -
         if header.kind != "picture" or header.frames != 1:
             raise Unsupported(f"{reader.name}: not a still picture")
         model = find(header.model, header.digest)
+        check_layers(reader, model)
         for layer in header.layers:
             if header.missing(layer.index):
                 continue  # an extracted layer: its bytes are all that can be checked
-            if any(layer.index in other.needed for other in header.layers):
-                continue  # decoded on the way to a higher layer
             chain = layer_chain(reader, model, layer.index)
+            above = (n for n in header.layers if not header.missing(n.index))
+            if any(layer.index in other.needed for other in above):
+                continue  # decoded on the way to a higher layer
             found += decode_tiles(
                 reader,
                 model,
@@ -87,10 +89,16 @@ def verify(reader: Reader, *, jobs: int = 1, progress: Progress | None = None) -
                 jobs=jobs,
                 progress=progress,
             )
-            compared += sum(entry.present for n in chain for entry in reader.tiles[n])
+            compared += sum(_decoded(reader, chain, tile) for tile in range(layer.tiles))
     except CodecError as error:
         return of_error(error)
     return _judge(found, compared)
+
+
+def _decoded(reader: Reader, chain: list[int], tile: int) -> int:
+    """Payloads of a tile up to the first that is absent, above which nothing is decoded."""
+    present = [reader.tiles[n][tile].present for n in chain]
+    return present.index(False) if False in present else len(present)
 
 
 def _verify_tensors(reader: Reader, jobs: int, progress: Progress | None) -> Verdict:

@@ -29,6 +29,7 @@ NO_CHANNELS = 255
 SHIFTED = 128  # added to the coder: channels have offsets
 # Bits of a quantiser's form: limits only; float64 in place of float32; with a filter.
 UNIFORM, WIDE, FILTERED = 1, 2, 4
+MOST_UNARY = 256  # levels: an element takes a bin for each that is below its own
 MOST_LEVELS = 1 << 24  # of all quantisers of a file: a decoder makes a table of each
 
 TENSOR = Record(
@@ -274,6 +275,10 @@ def unpack(raw: bytes) -> tuple[TensorEntry, ...]:
 def _check_levels(tensors: Sequence[TensorEntry]) -> None:
     total = sum(layer.count for tensor in tensors for layer in tensor.layers)
     check_limit("levels of all tensors", total, MOST_LEVELS, MOST_LEVELS)
+    unary = (
+        layer.count for tensor in tensors if tensor.coder == "unary" for layer in tensor.layers
+    )
+    check_limit("levels of the unary coder", max(unary, default=0), MOST_UNARY, MOST_UNARY)
 
 
 def _unpack_tensor(raw: bytes, at: int) -> tuple[TensorEntry, int]:

@@ -83,7 +83,7 @@ def write_layers(
     """
     front = [layout.SIGNATURE]
     front.append(layout.pack_chunk("HEAD", layout.CRITICAL, layout.pack_header(header, limits)))
-    _check_chunks(chunks, limits)
+    check_chunks(chunks, limits)
     front += [layout.pack_chunk(*chunk) for chunk in chunks]
     directory = layout.pack_directory(header, tiles)
     front.append(layout.pack_chunk("DIRE", layout.CRITICAL, directory))
@@ -119,7 +119,8 @@ def _check_payloads(layer: LayerEntry, entries, payloads) -> None:
             raise BadRequest(f"{where}, tile {number}: the entry is not that of the payload")
 
 
-def _check_chunks(chunks: Sequence[Chunk], limits: layout.Limits) -> None:
+def check_chunks(chunks: Sequence[Chunk], limits: layout.Limits) -> None:
+    """Raises BadRequest, Unsupported or LimitExceeded for metadata that no reader would take."""
     types = [chunk.type for chunk in chunks]
     for kind, flags, _ in chunks:
         if not layout.CHUNK_TYPE.fullmatch(kind.encode()) or kind in STRUCTURAL:

@@ -167,7 +167,8 @@ class Walk:
         """(P, h, w) the part of the weighted sums that no group changes, and (1, h, w) what all
         planes together have at each place."""
         weights = WEIGHTS[part]
-        common = (lower + lately).sum(0, keepdims=True, dtype=np.int32) // (2 * len(lower))
+        common = (lower + lately).sum(0, keepdims=True, dtype=_sums(len(lower)))
+        common = (common // (2 * len(lower))).astype(np.int32)
         total = weights[1] * LOG[lower]
         total += weights[2] * LOG[near(lower)]
         total += weights[3] * LOG[lately]
@@ -178,10 +179,10 @@ class Walk:
     def _band(self, io, place, shared: np.ndarray, common: np.ndarray, band: np.ndarray) -> None:
         """Fills a band (P, h, w), a group of planes after the other."""
         weights = WEIGHTS[place[0]]
-        total, count = np.zeros(common.shape, np.int32), 0
+        total, count = np.zeros(common.shape, _sums(len(band))), 0
         for group in range(min(GROUPS, len(band))):
             which = slice(group, None, GROUPS)
-            here = ONE * total // count if count else common
+            here = (ONE * total // count).astype(np.int32) if count else common
             middle = int(here.sum(dtype=np.int64)) // here.size
             sums = weights[6] * LOG[here] + weights[7] * LOG[near(here)] + weights[8] * LOG[middle]
             context = np.clip(shared[which] + sums >> SHIFT, 0, CONTEXTS - 1)
@@ -191,8 +192,13 @@ class Walk:
             self.counts.meet(context, magnitude)
             part = band[which]
             part[:] = values.reshape(part.shape)
-            total += np.minimum(np.abs(part), SEEN).sum(0, dtype=np.int32, keepdims=True)
+            total += np.minimum(np.abs(part), SEEN).sum(0, dtype=total.dtype, keepdims=True)
             count += len(part)
+
+
+def _sums(planes: int) -> type:
+    """What holds the sum of two numbers of each of so many planes."""
+    return np.int32 if 2 * ONE * SEEN * planes < 2**31 else np.int64
 
 
 def _lower(known: dict, u: int, v: int, mean: np.ndarray, shape) -> np.ndarray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -154,10 +153,12 @@ def _save(kind: str, options: Callable[[float], dict], pixels: np.ndarray, setti
 def _open(data: bytes, _) -> np.ndarray:
     from PIL import Image
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we wrote it ourselves
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # we wrote it ourselves
+    try:
         with Image.open(io.BytesIO(data)) as image:
             return np.asarray(image.convert("RGB"))
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 def _pillow(feature: str) -> str:

@@ -43,6 +43,11 @@ def run(plan: Plan, folder: Path, progress: Progress = lambda *_: None) -> tuple
     codecs, left_out = adapters.choose(plan.codecs, settings, by_step)
     published = _published(plan)
     names = [codec.name for codec in codecs]
+    if twins := {curve.name for curve in published} & set(names):
+        raise BadRequest(
+            f"{plan.published} has a curve {min(twins)!r}, as a codec here is called",
+            hint="rename it there, or name with --curve those that are wanted",
+        )
     known = [*names, *(curve.name for curve in published)]
     for anchor in plan.anchors or ():
         if anchor not in known:

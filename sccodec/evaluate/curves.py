@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sccodec.errors import BadRequest
-from sccodec.evaluate.quality import ms_ssim_db
+from sccodec.evaluate.quality import finite, ms_ssim_db
 
 # Measures that a curve may have, and what they are called.
 MEASURES = {
@@ -171,9 +171,11 @@ def _published(row: dict) -> dict:
     point = {"bpp": float(row["bpp"])}
     if not 0 < point["bpp"] < math.inf:
         raise ValueError(f"a rate of {row['bpp']}")
-    if row.get("psnr") is not None:
-        point["psnr"] = float(row["psnr"])
-    if row.get("ms_ssim") is not None:
-        point["ms_ssim"] = float(row["ms_ssim"])
-        point["ms_ssim_db"] = ms_ssim_db(point["ms_ssim"])
+    for name in ("psnr", "ms_ssim"):
+        if row.get(name) is not None:
+            point[name] = float(row[name])
+            if not math.isfinite(point[name]):
+                raise ValueError(f"{name} of {row[name]}")
+    if "ms_ssim" in point:
+        point["ms_ssim_db"] = finite(ms_ssim_db(point["ms_ssim"]))
     return point

@@ -40,7 +40,8 @@ def run(plan: Plan, folder: Path, progress: rate.Progress = lambda *_: None) -> 
     rates = rate.check_rates(plan.rates)
     if plan.tile <= 0 or plan.tile % 64:
         raise BadRequest(f"a tile of {plan.tile} pixels is not a multiple of 64")
-    model, others = find(plan.model), [rival(name) for name in plan.against]
+    model = find(plan.model)
+    others = [rival(name, model) for name in plan.against]
     pictures = originals(plan.images)
     journal = Journal(folder)
     rate.check_journal(journal, pictures)
@@ -66,8 +67,10 @@ def run(plan: Plan, folder: Path, progress: rate.Progress = lambda *_: None) -> 
     ]
 
 
-def rival(name: str) -> Adapter:
-    """The codec that each layer is held against; sccodec's own by step, since rates may not do."""
+def rival(name: str, model: Model) -> Adapter:
+    """The codec that each layer is held against; sccodec's own by step, since rates may not do, and
+    `scc` with the model that is measured."""
+    name = f"scc@{model.id}" if name == "scc" else name
     codec = adapters.scc_by_step(name) if name.startswith("scc") else adapters.find(name)
     if not codec.available:
         raise BadRequest(f"{name} needs {codec.library}, which is not installed")
@@ -89,7 +92,7 @@ def facts(path: str, bpp: float, model_id: str, tile: int, against: tuple[str, .
         "frame_bytes": len(data) - sum(found["payload_bytes"] for found in layers),
         "layers": layers,
         "stripping": stripping(model, data),
-        "price": {name: price(rival(name), pixels, layers) for name in against},
+        "price": {name: price(rival(name, model), pixels, layers) for name in against},
         "region": region(tiled, pixels, tile),
         "damage": [damage(tiled, n, pixels) for n in range(len(model.layers))],
     }

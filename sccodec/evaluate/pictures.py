@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,5 +53,6 @@ def originals(paths: list[str]) -> list[Original]:
         digest = hashlib.sha256(f"{width}x{height}\n".encode() + pixels.tobytes()).hexdigest()
         if digest in found:
             raise BadRequest(f"{path} is the same picture as {found[digest].path}")
-        found[digest] = Original(path, Path(path).name, width, height, digest)
+        name = os.fsencode(Path(path).name).decode(errors="backslashreplace")
+        found[digest] = Original(path, name, width, height, digest)
     return list(found.values())

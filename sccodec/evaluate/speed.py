@@ -23,6 +23,8 @@ from statistics import median
 import numpy as np
 
 from sccodec import container
+from sccodec.codecs import finishing
+from sccodec.codecs import image as pictures
 from sccodec.codecs.canvas import Latents
 from sccodec.codecs.payloads import TileCoder, decode_tiles
 from sccodec.container import writer
@@ -41,19 +43,20 @@ PICTURE = Path(__file__).parents[1] / "demo" / "photo.png"
 ASPECT = 1.5  # width over height of every size
 
 # Stages by the functions that do them: what Python's profiler finds in those, and in all that
-# they call, is the stage. No function here calls another one of its list.
+# they call, is the stage. At the default effort no function here calls another one of its list.
 STAGES = {
     "encode": {
-        "analysis": graphs.analyse,
-        "rate search": TileCoder.bits,
-        "entropy coding": TileCoder.code,
-        "decoding again": Latents.each_window,
-        "writing": writer.to_bytes,
+        "analysis": (graphs.analyse,),
+        "rate search": (TileCoder.bits,),
+        "moving latents": (pictures._moved,),
+        "entropy coding": (TileCoder.code,),
+        "decoding again": (TileCoder.decoded, finishing.correct, pictures._measure),
+        "writing": (writer.to_bytes,),
     },
     "decode": {
-        "parsing": container.from_bytes,
-        "entropy decoding": decode_tiles,
-        "synthesis": Latents.each_window,
+        "parsing": (container.from_bytes,),
+        "entropy decoding": (decode_tiles,),
+        "synthesis": (Latents.each_window,),
     },
 }
 
@@ -96,12 +99,15 @@ def run(
         tasks = [
             (key, warm, arguments[key])
             for key in keys.values()
-            if "encode_s" not in journal.facts(key)
+            if not journal.facts(key).keys() & {"encode_s", "refused"}
         ]
         what = f"{codec.name}, {count(threads, 'thread')}"
         for key, found in rate.run_all(tasks, 1, progress, what, apart=True):
             journal.add(key, **found)
         for size, key in keys.items():
+            if refused := journal.facts(key).get("refused"):
+                left_out.append(f"{codec.name} at {size:g} megapixels is left out: {refused}")
+                continue
             if plan.whole_process and "process_encode_s" not in journal.facts(key):
                 journal.add(key, **whole_process(*arguments[key]))
             about = {"codec": codec.name, "version": codec.version, "threads": threads}
@@ -146,12 +152,16 @@ def _mirrored(count: int, length: int) -> np.ndarray:
 
 
 def warm(path: str, name: str, megapixels: float, threads: int, repeat: int) -> dict:
-    """Median seconds and peak memory in a process that has run the codec before."""
+    """Median seconds and peak memory in a process that has run the codec before; {"refused": why}
+    if the codec cannot hold the picture."""
     machine.use_cores(threads)
     codec, pixels = bench_adapter(name), scene(path, megapixels)
     setting = codec.middle
-    data = codec.encode(pixels, setting, threads)
-    decoded = codec.decode(data, threads)
+    try:
+        data = codec.encode(pixels, setting, threads)
+        decoded = codec.decode(data, threads)
+    except BadRequest as error:  # a side that a format cannot hold
+        return {"refused": str(error)}
     runs = []
     for _ in range(repeat):
         _, encoding = machine.clocked(lambda: codec.encode(pixels, setting, threads), "encode")
@@ -204,10 +214,11 @@ def stages(direction: str, step) -> dict[str, float]:
     profile.runcall(step)
     left = time.perf_counter() - begin
     known, found = pstats.Stats(profile).stats, {}
-    for name, function in STAGES[direction].items():
-        code = function.__code__
-        place = (code.co_filename, code.co_firstlineno, code.co_name)
-        found[name] = known[place][3] if place in known else 0.0  # cumulative seconds
+    for name, functions in STAGES[direction].items():
+        codes = (function.__code__ for function in functions)
+        places = ((code.co_filename, code.co_firstlineno, code.co_name) for code in codes)
+        # Cumulative seconds.
+        found[name] = sum((known[place][3] for place in places if place in known), 0.0)
         left -= found[name]
     return {**found, "other": left}
 

@@ -22,7 +22,7 @@ from sccodec.errors import Damaged, Unsupported
 if TYPE_CHECKING:
     from PIL import ImageFile
 
-PLANAR, BITS_PER_SAMPLE = 284, 258  # TIFF tags
+PLANAR, BITS_PER_SAMPLE, SAMPLES_PER_PIXEL = 284, 258, 277  # TIFF tags
 
 # One PNM number: white space and comments, then digits.
 PNM_NUMBER = re.compile(rb"(?:\s|#[^\n\r]*[\n\r])*(\d{1,10})")
@@ -34,6 +34,8 @@ def is_deep(image: ImageFile.ImageFile, data: bytes) -> bool:
         return data[24] == 16 and data[25] != 0  # bit depth; colour type, where 0 is gray
     if image.format == "TIFF":
         bits = image.tag_v2.get(BITS_PER_SAMPLE, (1,))
+        if len(bits) == 1:  # as some write it for all samples of a pixel
+            bits *= image.tag_v2.get(SAMPLES_PER_PIXEL, 1)
         return len(bits) > 1 and min(bits) == 16 and image.mode in ("RGB", "RGBX", "RGBA")
     return False
 

@@ -32,7 +32,7 @@ def to_samples(image: Image.Image, stored_bits: int = 8) -> tuple[np.ndarray, tu
             hint="convert it to 8 or 16 bits of gray or RGB first",
         )
     if mode in PLAIN:
-        if mode == "L" and stored_bits < 8:
+        if (mode == "L" and stored_bits < 8) or (mode == "RGB" and stored_bits == 16):
             image.load()
             _spread_colour_key(image, stored_bits)
         return np.asarray(image), ()
@@ -62,15 +62,22 @@ def add_colour_key(array: np.ndarray, key) -> np.ndarray:
 
 
 def _spread_colour_key(image: Image.Image, bits: int) -> None:
-    """Pillow spreads samples of 1, 2 and 4 bits over 0..255, but not the colour key."""
+    """Pillow spreads samples of 1, 2 and 4 bits over 0..255 and cuts those of 16, but not the
+    colour key."""
     key = image.info.get("transparency")
     if isinstance(key, int) and key < 2**bits:
         image.info["transparency"] = key * (255 // (2**bits - 1))
+    elif isinstance(key, tuple) and bits == 16:
+        image.info["transparency"] = tuple(value >> 8 for value in key)
 
 
 def _from_palette(image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:
     image.load()
-    clear = image.mode == "PA" or "transparency" in image.info
+    clear = (
+        image.mode == "PA"
+        or "transparency" in image.info
+        or (image.palette is not None and image.palette.mode.endswith("A"))
+    )
     colours = np.frombuffer(bytes(image.getpalette("RGB") or b""), np.uint8).reshape(-1, 3)
     # A profile of an RGB palette does not fit gray samples, so it keeps the picture RGB.
     gray = (colours == colours[:, :1]).all() and "icc_profile" not in image.info

@@ -7,6 +7,7 @@ import io
 import os
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -34,6 +35,11 @@ PLUGINS = {
     "PNM": ("PpmImagePlugin", "PpmImageFile"),
     "GIF": ("GifImagePlugin", "GifImageFile"),
 }
+SAMPLE_FORMAT, SIGNED = 339, 2  # a TIFF tag and one of its values
+# What a PNG without a profile is taken for, in its own units: sRGB.
+GAMMA = (45455,)
+PRIMARIES = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+CICP_SRGB = bytes([1, 13])  # its primaries and transfer function
 READABLE = "PNG, JPEG, WebP, TIFF, BMP, PPM, PGM, PBM and GIF of one frame"
 
 # Words in Pillow's messages about sound files that it cannot decode.
@@ -86,7 +92,17 @@ def from_pil(image: Image.Image) -> Picture:
 
     What Pillow has cut to 8 bits on opening stays so; `read` keeps 16.
     """
-    return _finish(image, lambda: to_samples(image))
+    bits = _stored_bits(image)
+    return _finish(image, lambda: to_samples(image, bits))
+
+
+def _stored_bits(image: Image.Image) -> int:
+    """Bits of the samples in a PNG that Pillow has opened and not loaded; 8 if nothing tells."""
+    tiles = getattr(image, "tile", None)
+    if image.format != "PNG" or not tiles or not isinstance(tiles[0].args, str):
+        return 8
+    depth = tiles[0].args.partition(";")[2].rstrip("B")
+    return int(depth) if depth.isdecimal() else 8
 
 
 def _load(source, name: str | None) -> tuple[bytes, str]:
@@ -146,9 +162,49 @@ def _decode(data: bytes, kind: str, max_pixels: int) -> Picture:
             f"{kind} file of {frames} pictures, where one is expected",
             hint="extract one frame first",
         )
+    if kind == "TIFF" and SIGNED in image.tag_v2.get(SAMPLE_FORMAT, ()):
+        raise Unsupported("TIFF with signed samples", hint="convert it to unsigned ones first")
+    if kind == "PNG":
+        return _decode_png(image, data, open_again)
     if is_deep(image, data):
         return _finish(image, lambda: (decode_deep(image, open_again), ()))
-    return _finish(image, lambda: to_samples(image, data[24] if kind == "PNG" else 8))
+    return _finish(image, lambda: to_samples(image))
+
+
+def _decode_png(image: ImageFile.ImageFile, data: bytes, open_again: Callable) -> Picture:
+    if is_deep(image, data):
+        picture = _finish(image, lambda: (decode_deep(image, open_again), ()))
+    else:
+        picture = _finish(image, lambda: to_samples(image, data[24]))
+    return replace(picture, notes=picture.notes + _colour_notes(data))
+
+
+def _colour_notes(data: bytes) -> tuple[str, ...]:
+    """What a PNG says of its colours other than by a profile, if it is not what all assume."""
+    chunks, at = {}, 8
+    while at + 8 <= len(data) and data[at + 4 : at + 8] != b"IDAT":
+        (length,) = struct.unpack_from(">I", data, at)
+        chunks[data[at + 4 : at + 8]] = data[at + 8 : at + 8 + length]
+        at += 12 + length
+    if b"cICP" in chunks:
+        usual = chunks[b"cICP"][:2] == CICP_SRGB
+        return () if usual else ("code points of the colour space (cICP) not kept",)
+    if chunks.keys() & {b"iCCP", b"sRGB"}:
+        return ()
+    told = (("gamma", b"gAMA", GAMMA), ("primaries", b"cHRM", PRIMARIES))
+    return tuple(
+        f"{words} ({kind.decode()}) not kept"
+        for words, kind, usual in told
+        if kind in chunks and not _near(chunks[kind], usual)
+    )
+
+
+def _near(raw: bytes, usual: tuple[int, ...]) -> bool:
+    """Whether a chunk of numbers in units of 1/100000 holds about these."""
+    if len(raw) != 4 * len(usual):
+        return False
+    numbers = struct.unpack(f">{len(usual)}I", raw)
+    return all(abs(a - b) <= 1000 for a, b in zip(numbers, usual, strict=True))
 
 
 def _finish(image: Image.Image, decode: Callable[[], tuple[np.ndarray, tuple]]) -> Picture:

@@ -8,6 +8,7 @@ coding anew with the new synthesis lowers it again (alternating minimisation).
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -68,14 +69,28 @@ def drawn(
 def coded(model: Model, plans: Iterable[Plan], folder: Path) -> list[Path]:
     """Files below `folder`, one for each plan, of what `model` codes.
 
-    Those that it has coded there before are kept; what another model has, is not looked at.
+    Those that it has coded there before are kept; what another model has, is not looked at, and
+    what was coded for another plan is coded anew.
     """
     folder /= model.digest[:16]
     folder.mkdir(parents=True, exist_ok=True)
     numbered = [(folder / f"{n:05d}.npz", plan) for n, plan in enumerate(plans)]
-    missing = [pair for pair in numbered if not pair[0].exists()]
+    missing = [pair for pair in numbered if not _is_of(*pair)]
     each(lambda pair: _code(model, pair[1], pair[0]), missing, cores())
     return [path for path, _ in numbered]
+
+
+def _is_of(path: Path, plan: Plan) -> bool:
+    """Whether a file is there, and is that of this plan."""
+    if not path.exists():
+        return False
+    with np.load(path, allow_pickle=False) as found:
+        return "plan" in found and str(found["plan"]) == _digest(plan)
+
+
+def _digest(plan: Plan) -> str:
+    told = f"{plan.pixels.shape} {plan.step} {plan.effort}".encode()
+    return hashlib.sha256(told + plan.pixels.tobytes()).hexdigest()
 
 
 def _code(model: Model, plan: Plan, path: Path) -> None:
@@ -84,6 +99,7 @@ def _code(model: Model, plan: Plan, path: Path) -> None:
     with part.open("wb") as file:
         np.savez(
             file,
+            plan=_digest(plan),
             pixels=plan.pixels,
             log2_steps=[math.log2(step_size(layer.step(plan.step))) for layer in model.layers],
             bits=[chooser.bits for chooser, _ in layers],

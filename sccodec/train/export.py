@@ -145,11 +145,7 @@ def export(
         both = {**prior_arrays(prior), **step_arrays(entropy.quantiser)}
         arrays.update({f"{layer}.{key}": value for key, value in both.items()})
     np.savez(folder / "prior.npz", **arrays)  # compressed it takes longer to load
-    switches = {
-        "offsets": entropy.quantiser.offsets,
-        "hyper_steps": entropy.quantiser.hyper_steps,
-    }
-    save_weights(folder / "weights.npz", model, quantiser=switches, **trained)
+    save_weights(folder / "weights.npz", model, quantiser=model.switches(), **trained)
     low, high = (end + more for end, more in zip(log2_step, BEYOND, strict=True))
     analysis = {"graph": "analysis.onnx", "halo": _halo(shape, shape.analysis8, shape.analysis16)}
     if model.quick is not None:

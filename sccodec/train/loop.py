@@ -164,6 +164,9 @@ class Run:
         if last.exists():
             self.model, state = load(last)
             _check_shape(self.model.shape, recipe.network, last)
+            for name, value in self.model.switches().items():
+                if value != getattr(recipe, name):
+                    raise BadRequest(f"{last}: {name} is {value}, the recipe says otherwise")
         else:
             self.model = PictureModel(recipe.network, recipe.offsets, recipe.hyper_steps)
             start(self.model, self.crops)
@@ -193,7 +196,10 @@ class Run:
         if last.exists():
             self.step, self.best = state["step"], state["best"]
             self.average.load_state_dict(state["average"])
+            peaks = [group["peak"] for group in self.optimiser.param_groups]
             self.optimiser.load_state_dict(state["optimiser"])
+            for group, peak in zip(self.optimiser.param_groups, peaks, strict=True):
+                group["peak"] = peak  # as the recipe has it now
 
     def _choose(self, init) -> None:
         """Has the encoder of the model folder whose weights `init` is code crops; what is coded
@@ -452,7 +458,7 @@ class Run:
         with (self.out / "log.jsonl").open("a") as log:
             log.write(json.dumps(result) + "\n")
         say(json.dumps(result))
-        switches = {"offsets": self.recipe.offsets, "hyper_steps": self.recipe.hyper_steps}
+        switches = self.model.switches()
         if result["loss"] < self.best:
             self.best = result["loss"]
             save(self.out / "best.pt", self.average, quantiser=switches, step=self.step)

@@ -59,6 +59,11 @@ class PictureModel(nn.Module):
         self.entropy = Entropy(shape, offsets, hyper_steps)
         self.quick = Quick(shape) if shape.quick8 else None
 
+    def switches(self) -> dict[str, bool]:
+        """Which parts of paper 1 the quantiser has, as a checkpoint says it."""
+        quantiser = self.entropy.quantiser
+        return {"offsets": quantiser.offsets, "hyper_steps": quantiser.hyper_steps}
+
     def forward(self, x, base_log2, log2_step, absent=None, quick: bool = False) -> Coded:
         """Codes x (N, 3, H, W) with one log2 step a sample and layer, each (N, 1, 1, 1).
 

@@ -12,9 +12,18 @@ from tile_checks import words
 from sccodec.codecs import image, payloads
 from sccodec.codecs.canvas import canvas
 from sccodec.codecs.image import Interest, Settings
-from sccodec.container import ABSENT, extract, from_bytes, join, to_bytes
+from sccodec.codecs.verify import verify
+from sccodec.container import ABSENT, Limits, extract, from_bytes, join, to_bytes
 from sccodec.entropy import coder
-from sccodec.errors import BadRequest, CodecError, Damaged, Mismatch, Unsupported, WrongModel
+from sccodec.errors import (
+    BadRequest,
+    CodecError,
+    Damaged,
+    LimitExceeded,
+    Mismatch,
+    Unsupported,
+    WrongModel,
+)
 from sccodec.media.image import from_array
 from sccodec.profiles import registry
 from sccodec.profiles.registry import find
@@ -265,6 +274,22 @@ def test_max_bytes_is_used_and_never_passed(most, tile):
         assert len(moved) > 0.94 * most
 
 
+@pytest.mark.parametrize("effort", [1, 4, 5])
+def test_any_finite_size_is_a_size(effort):
+    array = picture(64, 64)
+    assert len(encoded(array, Settings(max_bytes=10**400, effort=effort))) > 0
+    for rate in (1e300, 1e308):
+        with pytest.raises(BadRequest, match="out of reach"):
+            encoded(array, Settings(rate=rate, effort=effort))
+
+
+def test_metadata_beyond_the_limit_is_refused_before_anything_is_coded(monkeypatch):
+    monkeypatch.setattr(image, "analysed", None)
+    settings = replace(FINE, limits=Limits(max_metadata=99))
+    with pytest.raises(LimitExceeded, match="bytes of metadata"):
+        encoded(picture(64, 64), settings, metadata={"exif": bytes(100)})
+
+
 def test_too_few_bytes_are_refused():
     with pytest.raises(BadRequest, match="too few"):
         encoded(picture(130, 200), Settings(max_bytes=200))
@@ -429,6 +454,44 @@ def test_a_header_that_contradicts_the_model_is_damaged(tiled, bad):
         header = replace(header, layers=(replace(base, step=600), rest))
     with pytest.raises(Damaged):
         decoded(rewritten(tiled[1], header))
+
+
+def test_verify_counts_what_it_decodes_and_no_more(tiled):
+    """And no header that contradicts the model is fine because a layer above would be decoded."""
+
+    def verdict(data):
+        return verify(from_bytes(data, allow_partial=True))
+
+    def wrong(layer, tile, entry, payload):
+        return entry._replace(symbols=entry.symbols ^ 1), payload
+
+    def gap(layer, tile, entry, payload):
+        if tile == 0:
+            return (ABSENT, b"") if layer == 0 else (entry._replace(symbols=5), payload)
+        return entry, payload
+
+    header = from_bytes(tiled[1]).header
+    base, rest = header.layers
+    three = replace(header, total_layers=3, layers=(base, replace(rest, index=2, needs=0b11)))
+    reader = from_bytes(tiled[1])
+    entries, parts = (
+        {n: [read(layer, tile) for tile in range(12)] for n, layer in ((0, 0), (2, 1))}
+        for read in (lambda n, t: reader.tiles[n][t], reader.payload)
+    )
+    assert verdict(to_bytes(three, entries, parts)).verdict == "damaged"
+    rest_alone = from_bytes(extracted(tiled[1], 1)).header
+    assert verdict(extracted(tiled[1], 1)).verdict == "ok"
+    assert verdict(rewritten(extracted(tiled[1], 1), replace(rest_alone, total_layers=5))).exit_code
+    found = verdict(rewritten(tiled[1], change=gap))
+    assert (found.verdict, found.symbols) == ("ok", 22)
+    assert verdict(rewritten(tiled[1], change=wrong)).verdict == "differs"
+
+
+def test_layers_of_two_encodes_are_no_fault_of_the_machine(tiled):
+    other = encoded(picture(130, 200, seed=4), TILED)
+    with pytest.raises(Mismatch) as caught:
+        decoded(joined(extracted(tiled[1], 0), extracted(other, 1)))
+    assert "layers of different encodes" in caught.value.hint
 
 
 def test_what_is_not_a_still_picture_is_unsupported(tiled):

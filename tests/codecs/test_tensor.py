@@ -619,6 +619,9 @@ def test_without_its_basis_a_tensor_is_not_decoded():
         sccodec.decode(data)
     with pytest.raises(WrongModel, match="not in the calibration"):
         sccodec.decode(data, calibration=basis_of(2))
+    with sccodec.open(data) as file:
+        ((name, values),) = file.progressive(calibration=basis_of(1))
+    assert name == "base" and values.shape == mixed(9).shape
 
 
 @pytest.mark.parametrize("kind", ["float32", "float16", "float64", "int8"])

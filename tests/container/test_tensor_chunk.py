@@ -205,6 +205,19 @@ def test_offsets_belong_to_channels():
         unpack(pack([empty]))
 
 
+def test_the_unary_coder_has_few_levels():
+    """A decoder takes as many steps for an element, whatever the file's length."""
+    many = replace(PLAIN, layers=(Grading(256, (0.0, 1.0), True),), children=())
+    assert unpack(pack([replace(many, coder="unary")]))[0].coder == "unary"
+    more = replace(many, layers=(Grading(257, (0.0, 1.0), True),))
+    with pytest.raises(LimitExceeded, match="levels of the unary coder: 257"):
+        pack([replace(more, coder="unary")])
+    raw = bytearray(pack([more]))
+    raw[raw.index(b"x") + 2] = 1  # the coder
+    with pytest.raises(LimitExceeded, match="levels of the unary coder: 257"):
+        unpack(bytes(raw))
+
+
 def test_names_are_unique_and_bytes_are_counted():
     raw = pack([FILTERED])
     with pytest.raises(Damaged, match="too many"):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sccodec.entropy import bands
+from sccodec.entropy.flags import grouped
 from sccodec.errors import Damaged
 
 SHAPE = (9, 3, 4, 2, 5)
@@ -37,6 +38,24 @@ def test_dear_bits_make_coefficients_smaller():
     np.testing.assert_array_equal(cheap.numbers, np.rint(values))
     assert dear.bits < 0.9 * cheap.bits
     assert (np.abs(dear.numbers) <= np.abs(cheap.numbers)).all()
+
+
+def test_sums_of_many_planes_do_not_wrap():
+    """Beyond 1,118,481 planes of large numbers 32 bits would."""
+    planes = 1_200_000
+    shape = (planes, 1, 2, 1, 1)
+    numbers = np.full((planes, 2, 1), bands.SEEN, np.int32)
+    met = []
+
+    class Known(bands._Known):
+        def round(self, codes, place, which, context):
+            met.append(set(context.tolist()))
+            return super().round(codes, place, which, context)
+
+    bands.Walk(shape).run(Known(shape, numbers, grouped))
+    many, met = met, []
+    bands.Walk((8, *shape[1:])).run(Known((8, *shape[1:]), numbers[:8], grouped))
+    assert many == met  # of planes that are all alike it is the same, however many there are
 
 
 def test_bytes_that_are_no_payload_are_damage():

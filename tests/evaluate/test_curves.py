@@ -148,7 +148,11 @@ def test_published_curves_are_read_and_chosen():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[1]", '{"a": 3}', '{"a": [{"psnr": 3}]}', '{"a": [{"bpp": -1, "psnr": 3}]}']
+    "text",
+    [
+        *("", "[1]", '{"a": 3}', '{"a": [{"psnr": 3}]}', '{"a": [{"bpp": -1, "psnr": 3}]}'),
+        *('{"a": [{"bpp": 1, "psnr": NaN}]}', '{"a": [{"bpp": 1, "ms_ssim": Infinity}]}'),
+    ],
 )
 def test_a_file_without_curves_is_refused(tmp_path, text):
     path = tmp_path / "curves.json"
@@ -157,6 +161,13 @@ def test_a_file_without_curves_is_refused(tmp_path, text):
         read_published(path)
     with pytest.raises(BadRequest, match="no such file"):
         read_published(tmp_path / "missing.json")
+
+
+def test_a_published_picture_without_a_difference_has_no_decibels(tmp_path):
+    path = tmp_path / "curves.json"
+    path.write_text('{"a": [{"bpp": 1, "ms_ssim": 1.0}]}')
+    (curve,) = read_published(path)
+    assert curve.points[0]["ms_ssim_db"] is None
 
 
 def test_a_curve_leaves_out_what_is_no_number():

@@ -15,6 +15,7 @@ import sccodec
 from sccodec.errors import BadRequest
 from sccodec.evaluate import layers, machine, speed, speed_report
 from sccodec.evaluate.quality import psnr
+from sccodec.profiles.registry import find
 
 pytest.importorskip("scipy", reason="the [eval] extra is not installed")
 
@@ -84,6 +85,13 @@ def test_the_summary_names_what_was_refused(found):
     assert text.endswith("x.png at 9: out of reach")
 
 
+def test_scc_is_held_against_the_model_that_is_measured():
+    """Whatever model is the default."""
+    model = find("tiny-1")
+    assert "tiny-1" in layers.rival("scc", model).version
+    assert "photo-1" in layers.rival("scc@photo-1", model).version
+
+
 def test_layers_of_nonsense(photo, tmp_path):
     for plan, words in (
         (layers.Plan([], [0.3], "tiny-1"), "no pictures"),
@@ -140,6 +148,22 @@ def test_bench_measures_and_goes_on(photo, tmp_path, monkeypatch):
     assert page.count("<svg") == 6 if machine.reset_peak() else 4
     assert "entropy decoding" in page and "a note" in page
     assert speed_report.summary(rows).count("\n") == 2
+
+
+def test_a_size_that_a_codec_cannot_hold_is_left_out_and_said(photo, tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5000)  # Pillow's own limit, which is not ours
+    monkeypatch.setattr(machine, "use_cores", lambda count: None)  # this process goes on
+    adapter = speed.bench_adapter("webp")
+    tall = np.zeros((16390, 1, 3), np.uint8)
+    monkeypatch.setattr(speed, "scene", lambda _, size: tall if size == 0.02 else tall[:12000])
+    monkeypatch.setattr(
+        speed.rate, "run_all", lambda tasks, *_, **__: [(k, f(*a)) for k, f, a in tasks]
+    )
+    plan = speed.Plan([adapter.name], [0.01, 0.02], [1], photo, 1, whole_process=False)
+    rows, notes = speed.run(plan, tmp_path)
+    assert [row["megapixels"] for row in rows] == [0.01]
+    assert len(notes) == 1 and notes[0].startswith("webp at 0.02 megapixels is left out: ")
+    assert speed.run(plan, tmp_path) == (rows, notes)
 
 
 def test_whole_processes(photo):

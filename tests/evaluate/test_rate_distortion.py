@@ -194,6 +194,41 @@ def test_nonsense_is_refused_before_anything_is_measured(pictures, tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_what_was_measured_otherwise_is_measured_again(pictures, tmp_path, monkeypatch):
+    changes = {"codecs": ["jpeg"], "timed": True, "show": 0}
+    first, _ = comparison.run(plan(pictures[1:], **changes), tmp_path)
+    second, _ = comparison.run(plan(pictures[1:], **changes, jobs=2), tmp_path)
+    assert {row["threads"] for row in first.rows} == {1}
+    assert {row["threads"] for row in second.rows} == {2}
+    # As if the package had come since: of points that lack its measure, all are graded anew.
+    monkeypatch.setattr(rate, "find_spec", lambda name: name == "ssimulacra2")
+    graded = []
+    monkeypatch.setattr(
+        rate, "_code_and_grade", lambda *a: graded.append(a) or {"ssimulacra2": 50.0}
+    )
+    for key in (journal := Journal(tmp_path)).keys:
+        journal.add(key, ssimulacra2=None)
+    third, _ = comparison.run(plan(pictures[1:], **changes, jobs=1), tmp_path)
+    assert len(graded) == len(third.rows) == 6
+    assert {row["ssimulacra2"] for row in third.rows} == {50.0}
+
+
+def test_a_published_curve_is_not_taken_for_a_measured_one(pictures, tmp_path):
+    (tmp_path / "p.json").write_text('{"jpeg": [{"bpp": 1, "psnr": 30}]}')
+    changes = {"codecs": ["jpeg"], "published": str(tmp_path / "p.json")}
+    with pytest.raises(BadRequest, match="has a curve 'jpeg', as a codec here is called"):
+        comparison.run(plan(pictures, **changes), tmp_path / "new")
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are Unicode there")
+def test_a_name_that_is_no_text_is_shown_and_not_the_end(tmp_path):
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/b\xff.png")
+    Image.fromarray(picture(64, 64)).save(name)
+    report, _ = comparison.run(plan([name], codecs=["jpeg"]), tmp_path / "out")
+    assert r"b\xff.png" in (tmp_path / "out" / "report.html").read_text()
+    assert all(row["psnr"] > 15 for row in report.rows)
+
+
 def test_a_journal_of_other_pictures_is_refused(done, tmp_path):
     folder, _ = done
     other = tmp_path / "other.png"

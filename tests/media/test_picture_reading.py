@@ -142,6 +142,61 @@ def test_png_colour_key_becomes_alpha(bits, colour, rows, key, alpha):
     assert picture.channels == (1 if colour == 0 else 3)
 
 
+@pytest.mark.parametrize(
+    ("bits", "colour", "rows", "key"),
+    [
+        (1, 0, [[0b10100000]], (1,)),
+        (4, 0, [[0x3A]], (10,)),
+        (8, 2, [[1, 2, 3, 1, 2, 4]], (1, 2, 4)),
+        (16, 2, [[1, 0, 2, 0, 3, 0, 1, 0, 2, 0, 4, 0]], (0x100, 0x200, 0x400)),
+    ],
+)
+def test_pillow_images_keep_their_colour_key(bits, colour, rows, key):
+    data = png_with_key(bits, colour, rows, key)
+    wanted = read(data).alpha > 0
+    for loaded in (False, True):
+        image = Image.open(io.BytesIO(data))
+        if loaded and bits in (1, 8):  # of others a loaded image does not tell
+            image.load()
+        assert np.array_equal(from_pil(image).alpha > 0, wanted)
+        assert np.array_equal(from_pil(image).alpha > 0, wanted)  # and a second time
+
+
+def test_palettes_with_alpha_keep_it():
+    array = np.zeros((4, 4, 4), np.uint8)
+    array[:2], array[2:] = (200, 10, 10, 255), (10, 200, 40, 0)
+    image = Image.fromarray(array).quantize(4)
+    assert image.palette.mode == "RGBA" and "transparency" not in image.info
+    picture = from_pil(image)
+    np.testing.assert_array_equal(picture.alpha, array[:, :, 3])
+    np.testing.assert_allclose(picture.pixels[:2].astype(int), array[:2, :, :3], atol=8)
+
+
+def with_chunk(kind, body):
+    data = saved(Image.fromarray(noise(4, 4, 3)), "PNG")
+    chunk = struct.pack(">I", len(body)) + kind + body
+    return data[:33] + chunk + struct.pack(">I", zlib.crc32(kind + body)) + data[33:]
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "notes"),
+    [
+        (b"cICP", bytes([9, 16, 0, 1]), ("code points of the colour space (cICP) not kept",)),
+        (b"cICP", bytes([1, 13, 0, 1]), ()),
+        (b"gAMA", struct.pack(">I", 100000), ("gamma (gAMA) not kept",)),
+        (b"gAMA", struct.pack(">I", 45455), ()),
+        (
+            b"cHRM",
+            struct.pack(">8I", 31270, 32900, 70800, 29200, 17000, 79700, 13100, 4600),
+            ("primaries (cHRM) not kept",),
+        ),
+        (b"sRGB", b"\0", ()),
+    ],
+)
+def test_colours_of_png_that_are_not_what_all_assume_are_said(kind, body, notes):
+    assert read(with_chunk(kind, body)).notes == notes
+
+
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("interlace", [False, True])
 @pytest.mark.parametrize("size", SIZES)
@@ -188,6 +243,20 @@ def test_tiff_layouts_of_16_bits(options, order):
     np.testing.assert_array_equal(picture.pixels, array)
 
 
+def test_tiff_that_says_once_how_many_bits_all_samples_have():
+    array = noise(6, 5, 3, dtype=np.uint16)
+    data = bytearray(tiff(array, photometric="rgb", byteorder="<"))
+    (first,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, first)
+    at = next(
+        at
+        for at in range(first + 2, first + 2 + 12 * count, 12)
+        if struct.unpack_from("<H", data, at)[0] == 258
+    )
+    struct.pack_into("<IHH", data, at + 4, 1, 16, 0)
+    np.testing.assert_array_equal(read(bytes(data)).pixels, array)
+
+
 def test_tiff_planes_of_16_bits():
     planes = noise(3, 20, 37, dtype=np.uint16)
     options = {"photometric": "rgb", "planarconfig": "separate"}
@@ -224,6 +293,7 @@ def test_pnm_above_255(maximum, channels, plain):
         (tiff(np.zeros((4, 4), np.float32)), "float"),
         (tiff(np.zeros((4, 4), np.uint32)), "32-bit"),
         (tiff(np.zeros((4, 4), np.int16)), "signed"),
+        (tiff(np.zeros((4, 4), np.int8)), "signed"),
         (tiff(np.zeros((4, 4), np.float64)), "cannot be read"),
         (tiff(np.zeros((4, 4, 3), np.float32), photometric="rgb"), "cannot be read"),
     ],

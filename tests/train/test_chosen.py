@@ -116,6 +116,19 @@ def test_crops_are_coded_once(root, model, tmp_path, monkeypatch):
     assert len(same) == 5
 
 
+def test_what_was_coded_for_another_plan_is_coded_anew(model, tmp_path):
+    plan = chosen.Plan(picture(SIZE, SIZE, 4), STEP, 1)
+    (path,) = chosen.coded(model, [plan], tmp_path)
+    before = path.read_bytes()
+    for changed in (plan._replace(step=STEP + 64), plan._replace(pixels=picture(SIZE, SIZE, 5))):
+        assert chosen.coded(model, [changed], tmp_path) == [path]
+        assert path.read_bytes() != before
+    chosen.coded(model, [plan], tmp_path)
+    assert chosen.Batch.of([path], "cpu").log2_step.item() == pytest.approx(
+        (STEP - 256) / 32, abs=1e-3
+    )
+
+
 def test_what_another_model_coded_is_not_taken(model, tmp_path):
     plans = [chosen.Plan(picture(SIZE, SIZE, 4), STEP, 1)]
     folder = tmp_path / "other-1"

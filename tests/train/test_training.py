@@ -123,6 +123,17 @@ def test_a_resumed_run_goes_on_with_the_same_weights(folder, tmp_path, optimiser
         assert torch.equal(value, second.model.state_dict()[name]), name
 
 
+def test_a_resumed_run_follows_the_recipe_as_it_is_now(folder, tmp_path):
+    recipe = replace(loop.read_recipe(folder / "tiny.toml"), rate=1e-3)
+    loop.Run(recipe, folder, tmp_path / "run", tmp_path / "cache", "cpu").train(say=lambda _: None)
+    slower = replace(recipe, rate=1e-5, linear_rate=1e-6)
+    again = loop.Run(slower, folder, tmp_path / "run", tmp_path / "cache", "cpu")
+    assert [group["peak"] for group in again.optimiser.param_groups] == [1e-5, 1e-6]
+    other = replace(recipe, offsets=False)
+    with pytest.raises(BadRequest, match="offsets is True, the recipe says otherwise"):
+        loop.Run(other, folder, tmp_path / "run", tmp_path / "cache", "cpu")
+
+
 def test_exported_weights_start_a_new_run(folder, tmp_path):
     torch.manual_seed(1)
     model = PictureModel(TINY, hyper_steps=False)
