@@ -43,8 +43,8 @@ def test_dear_bits_make_coefficients_smaller():
 def test_sums_of_many_planes_do_not_wrap():
     """Beyond 1,118,481 planes of large numbers 32 bits would."""
     planes = 1_200_000
-    shape = (planes, 1, 2, 1, 1)
-    numbers = np.full((planes, 2, 1), bands.SEEN, np.int32)
+    shape = (planes, 1, 3, 1, 1)
+    numbers = np.full((planes, 3, 1), bands.SEEN, np.int32)
     met = []
 
     class Known(bands._Known):
