@@ -1,7 +1,7 @@
 """The functions of `import sccodec`, one call each.
 
-Each takes a path, an http(s) address, bytes or an open file; an open file that can seek must
-stay open as long as it is used, and only what is needed is read from it.
+Each takes a path, bytes or an open file, and for an .scc file an http(s) address; an open file that
+can seek must stay open as long as it is used, and only what is needed is read from it.
 """
 
 from __future__ import annotations
@@ -71,6 +71,8 @@ def encode(
     """
     from sccodec.media.tensor import is_tensor_name
 
+    if is_url(source):
+        raise BadRequest(f"{source} is an address; what is encoded is a file here")
     source = _array(source)
     if profile is None and (is_tensor_name(source) or _is_tensor(source)):
         profile = "tensor"
@@ -138,21 +140,20 @@ def _is_tensor(source) -> bool:
         return False
     shape = tuple(source.shape)
     flat = len(shape) == 2 or (len(shape) == 3 and 1 <= shape[2] <= 4)
-    return (
-        not flat
-        or "float" in str(source.dtype)
-        or str(source.dtype).endswith("int8") != (str(source.dtype).endswith("uint8"))
-    )
+    kind = getattr(source.dtype, "name", str(source.dtype))  # without the order of bytes
+    return not flat or "float" in kind or kind == "int8"
 
 
 def _array(source):
-    """The values of a tensor of PyTorch, on whatever device; all else as it is."""
-    detach = getattr(source, "detach", None)
-    if detach is None:
+    """The values of a tensor of PyTorch, on whatever device; all else as it is.
+
+    An open file can be detached too, but has no type of elements.
+    """
+    if not (hasattr(source, "detach") and hasattr(source, "dtype")):
         return source
     from sccodec.media.tensor import Tensor
 
-    held = detach().cpu()
+    held = source.detach().cpu()
     if str(held.dtype) == "torch.bfloat16":  # which NumPy does not know: the upper half of float32
         bits = held.float().numpy().view("<u4") >> 16
         return Tensor("", bits.astype("<u2"), "bfloat16")

@@ -8,13 +8,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
 
+TOLD = ("SIGTERM", "SIGHUP")  # signals that ask a process to stop
 Progress = Callable[[int, int], None]  # told (items done, items in all)
 
 
@@ -84,26 +85,54 @@ def share(jobs: int, items: int) -> int:
 def processes(jobs: int, begin: Callable | None = None, *told) -> ProcessPoolExecutor:
     """A pool of new processes, in each of which begin(*told) comes first.
 
-    They leave Ctrl-C, which reaches the whole group, to the process that made them.
+    They leave Ctrl-C, which reaches the whole group, to the process that made them. Raises OSError
+    or ImportError where the system has nothing for processes to share.
     """
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
+    class Pool(ProcessPoolExecutor):
+        def submit(self, *work, **named):  # which starts processes as they are needed
+            with _signals_held():
+                return super().submit(*work, **named)
+
     # Not forked: that is not safe beside the threads that libraries may have.
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(jobs, context, _begun, (begin, told))
+    with _signals_held():
+        return Pool(jobs, context, _begun, (begin, told))
+
+
+HELD = [getattr(signal, name) for name in ("SIGINT", *TOLD) if hasattr(signal, name)]
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """What tells this process to stop waits meanwhile. Processes that begin now hold it until they
+    are ready for it, since a half-imported one would only have a traceback to say."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begun(begin: Callable | None, told: tuple) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     exit_when_told()
+    if hasattr(signal, "pthread_sigmask"):
+        if stop := signal.sigpending().intersection(HELD):
+            os._exit(128 + min(stop))  # there is nothing yet to be left behind
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
     if begin is not None:
         begin(*told)
 
 
 def exit_when_told() -> None:
     """Told to stop, this process ends by an exception, and takes what is half-written with it."""
-    for name in ("SIGTERM", "SIGHUP"):
+    for name in TOLD:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _exit)

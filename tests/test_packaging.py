@@ -30,6 +30,14 @@ def test_constriction_is_asked_for_where_it_has_wheels(system, machine, asked):
     assert marker.evaluate({"sys_platform": system, "platform_machine": machine}) == asked
 
 
+def test_types_are_told():
+    root = Path(__file__).parents[1]
+    data = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"][
+        "package-data"
+    ]
+    assert (root / "sccodec" / "py.typed").is_file() and "py.typed" in data["sccodec"]
+
+
 def test_everything_else_is_needed_everywhere():
     assert len(NEEDED) > 3
     assert [name for name, needed in NEEDED.items() if needed.marker] == ["constriction"]

@@ -98,6 +98,8 @@ def main() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     gc.set_threshold(OBJECTS)
     exit_when_told()
+    if sys.stderr is None:  # closed: nobody is to be told, which is no reason to fail
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):  # as stderr has it: a name never stops a report
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

@@ -181,14 +181,18 @@ def _in_order(work: Callable, items: Iterable, workers: int, apart: bool) -> Ite
                 hint="if it was for want of memory, fewer at a time (-j) take less",
             ) from None
         finally:  # interrupted: those begun are finished, the others never are
-            for future in waiting:
-                future.cancel()
+            pool.shutdown(cancel_futures=True)
 
 
 def _pool(work: Callable, workers: int, apart: bool):
     """Threads or processes, and what they do with an item."""
     if apart:
-        return processes(workers, _Process.begin, work), _Process.go_on
+        try:
+            return processes(workers, _Process.begin, work), _Process.go_on
+        except (ImportError, OSError) as error:  # as where there is no shared memory
+            border.say(
+                f"sccodec: no processes of their own for files ({error}): threads take turns"
+            )
     return ThreadPoolExecutor(workers), work
 
 

@@ -113,8 +113,14 @@ def size(_context, _option, value: str | None) -> int | None:
 def read_input(name: str) -> bytes:
     """The bytes of a file, or of stdin for `-`."""
     if name == STREAM:
-        return sys.stdin.buffer.read()
+        return _stdin().read()
     return Path(name).read_bytes()
+
+
+def _stdin() -> BinaryIO:
+    if sys.stdin is None:
+        raise BadRequest("stdin is closed")
+    return sys.stdin.buffer
 
 
 def limits(size_limit: int | None, dimension_limit: int | None = None) -> Limits:
@@ -130,7 +136,7 @@ def open_input(name: str, note: Callable[[str], None] | None = None, **options) 
     `note` is told what people should know of the source; default: they are told at once.
     """
     if name == STREAM:
-        return from_stream(sys.stdin.buffer, name="<stdin>", **options)
+        return from_stream(_stdin(), name="<stdin>", **options)
     reader = open_url(name, **options) if is_url(name) else open_path(name, **options)
     for text in reader.notes:
         (note or _note)(f"{name}: {text}")
@@ -152,6 +158,8 @@ def fetched(reader: Reader) -> str:
 def open_output(name: str, force: bool) -> Iterator[BinaryIO]:
     """A file that appears whole or not at all; stdout for `-`."""
     if name == STREAM:
+        if sys.stdout is None:
+            raise BadRequest("stdout is closed")
         if sys.stdout.isatty():
             raise BadRequest("binary data would go to the terminal", hint="use -o FILE or a pipe")
         yield sys.stdout.buffer

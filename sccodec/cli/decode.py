@@ -22,7 +22,7 @@ TENSORS = ("npy", "npz", "safetensors")
     type=click.Choice([*PICTURES, *TENSORS], False),
     metavar="NAME",
     help="png, jpeg, webp, tiff, bmp or ppm, for tensors npy, npz or safetensors; "
-    "default: by OUT's name, else png or npy.",
+    "default: by OUT's name, else png or npz.",
 )
 @click.option(
     "--layers",

@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from sccodec.cli import batch, border, names, tensor_options
+from sccodec.container.remote import is_url
 from sccodec.errors import BadRequest
 
 
@@ -91,6 +92,11 @@ def command(inputs, profile, **options):
     IN is a picture file, a .npy, .npz or .safetensors file, or - for stdin (a picture, or with
     --profile tensor a tensor file). Without -o, photo.png becomes photo.scc beside it.
     """
+    for name in filter(is_url, inputs.names):
+        raise BadRequest(
+            f"{name} is an address; what is encoded is a file here",
+            hint="fetch it first; - reads what another program fetches",
+        )
     tensors = [tensor_options.is_tensor(name) for name in inputs.names]
     if profile is None and any(tensors) and not all(tensors):
         raise BadRequest("pictures and tensors together", hint="encode them one after the other")

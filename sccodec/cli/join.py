@@ -9,7 +9,7 @@ import click
 
 from sccodec.cli import border
 from sccodec.container import join
-from sccodec.errors import BadRequest
+from sccodec.errors import BadRequest, CodecError
 
 
 @click.command("join")
@@ -28,10 +28,16 @@ def command(inputs, output, force, as_json):
         raise BadRequest("--json and the file itself cannot both go to stdout")
     if inputs.count(border.STREAM) > 1:
         raise BadRequest("only one input can be stdin")
-    with ExitStack() as stack:
-        readers = [stack.enter_context(border.open_input(name)) for name in inputs]
-        with border.open_output(output, force) as out:
-            length = join(readers, out)
+    try:
+        with ExitStack() as stack:
+            readers = [stack.enter_context(border.open_input(name)) for name in inputs]
+            with border.open_output(output, force) as out:
+                length = join(readers, out)
+    except (CodecError, OSError, MemoryError) as error:
+        if as_json:
+            message, code = border.explain(error)
+            click.echo(json.dumps({"inputs": list(inputs), "error": message, "code": code}))
+        raise
     facts = {"inputs": list(inputs), "output": output, "bytes": length}
     line = f"{' + '.join(inputs)} -> {output}: {length} bytes"
     click.echo(json.dumps(facts)) if as_json else border.say(line)

@@ -67,10 +67,18 @@ class Graph:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             return onnxruntime.InferenceSession(
-                str(self.path), options, providers=["CPUExecutionProvider"]
+                self._source(), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # the runtime has no error family of its own
             raise WrongModel(f"model graph {self.path.name} cannot be loaded: {error}") from None
+
+    def _source(self) -> str | bytes:
+        """The path, or what the file holds if the runtime, which takes UTF-8, has no such path."""
+        try:
+            str(self.path).encode()
+        except UnicodeEncodeError:
+            return self.path.read_bytes()
+        return str(self.path)
 
     def load_ahead(self) -> None:
         """Begins to load the graph on another thread."""

@@ -102,6 +102,8 @@ def test_0_done(folder):
         ["decode", "good.scc", "--allow-partial", "--damage-map", "good.png"],
         ["decode", "good.scc", "--allow-partial", "--damage-map", "./good.png", "-o", "."],
         ["decode", "http://[::1/a.scc"],
+        ["encode", "http://127.0.0.1:1/a.png", *TINY],
+        ["encode", "photo.png", "http://127.0.0.1:1/a.npy", *TINY],
         ["decode", "good.scc", "--keep-tree"],
         ["decode", "../good.scc", "--keep-tree", "-o", "."],
         ["decode", "good.scc", "--skip-existing", "-f"],

@@ -35,6 +35,9 @@ def test_split_and_join_give_the_file_back(folder, scc):
     assert done.code == 0
     assert again.read_bytes() == scc
     assert run("join", rest, base, "-o", again).code == 1
+    (row,) = (refused := run("join", rest, base, "-o", again, "--json")).rows()
+    assert row["inputs"] == [str(rest), str(base)] and row["code"] == refused.code == 1
+    assert refused.errors == [f"sccodec: error: {row['error']}"]
     assert run("join", rest, base, "-o", again, "-f").code == 0
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +75,52 @@ def test_a_name_that_stdout_cannot_hold_does_not_stop_a_report(tmp_path, picture
     narrow = os.environ | {"PYTHONIOENCODING": "cp1252"}
     result = finish(start("verify", "写真.scc", cwd=tmp_path, env=narrow))
     assert (result.code, result.out) == (0, rb"\u5199\u771f.scc: ok" + os.linesep.encode())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX closes streams")
+def test_closed_streams(tmp_path, picture, tiny_model):
+    """Nobody to tell is no reason to fail; nothing to read or write is one of one line."""
+    Image.fromarray(picture).save(tmp_path / "photo.png")
+
+    def shell(text: str) -> Result:
+        command = text.replace("sccodec", f"{sys.executable} -m sccodec")
+        done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, timeout=60)
+        return Result(done.returncode, done.stdout, done.stderr.decode())
+
+    encode = "encode --profile tiny-1 --step 300 photo.png"
+    assert shell(f"sccodec {encode} -o a.scc 2>&-").code == 0
+    assert shell("sccodec decode a.scc -o a.png 2>&-").code == 0
+    assert shell("sccodec verify a.scc 2>&-").out == b"a.scc: ok\n"
+    for command, stream in (
+        ("info - <&-", "stdin"),
+        ("encode --profile tiny-1 - <&-", "stdin"),
+        ("decode --files-from - <&-", "stdin"),
+        ("decode a.scc -o - >&-", "stdout"),
+    ):
+        result = shell(f"sccodec {command}")
+        assert (result.code, result.err) == (1, f"sccodec: error: {stream} is closed\n")
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="children are found in /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=str)
+def test_processes_that_have_just_begun_end_without_a_word(tmp_path, number):
+    names = [f"{n}.npy" for n in range(6)]
+    for name in names:
+        np.save(tmp_path / name, np.random.default_rng(1).normal(size=(16, 32, 32)))
+    process = start(
+        *("encode", *names, "--rate", "1", "-j", "2", "-o", "out/"),
+        cwd=tmp_path,
+        start_new_session=True,
+    )
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while len(children.read_text().split()) < 3:  # the tracker of resources, and both workers
+        assert process.poll() is None
+        time.sleep(0.005)
+    os.killpg(process.pid, number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert err in (b"", b"sccodec: interrupted\n")
+    assert not list(tmp_path.rglob("*.part*"))
 
 
 def test_output_that_nobody_reads_is_not_a_traceback(tmp_path, picture, tiny_model):

@@ -239,6 +239,16 @@ def test_files_in_processes_of_their_own_become_the_same(folder):
     assert one == two
 
 
+def test_without_processes_threads_take_turns(folder, monkeypatch):
+    def none(*_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(batch, "processes", none)
+    done = run("encode", folder / "a.npy", folder / "b.npy", "-j", 2, "--levels", 4)
+    assert done.code == 0 and "threads take turns" in done.err
+    assert (folder / "a.scc").exists() and (folder / "b.scc").exists()
+
+
 def test_a_process_that_is_killed_is_no_riddle():
     with pytest.raises(LimitExceeded, match="was killed"):
         list(batch._in_order(os._exit, [9, 9, 9], 2, True))

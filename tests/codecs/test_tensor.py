@@ -1,6 +1,7 @@
 """Tensors to .scc files and back: bounds that hold, layers that nest, damage that is found."""
 
 import io
+import math
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 import sccodec
 from sccodec.codecs import tensor
@@ -825,6 +827,42 @@ def test_names_through_the_front_door():
         with pytest.raises(BadRequest, match="no tensor 'x'; it holds a, b, c"):
             file.tensors(names=["x"])
     assert [t["shape"] for t in sccodec.info(data)["tensors"]] == [[24, 14, 14], [3, 5, 5], [3]]
+
+
+@pytest.mark.parametrize("suffix", ["png", "npy"])
+def test_open_files_are_encoded_and_stay_open(suffix, tiny_model, tmp_path):
+    path = tmp_path / f"x.{suffix}"
+    if suffix == "png":
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(path)
+        how = {"profile": "tiny-1", "step": 300}
+    else:
+        np.save(path, features())
+        how = {"profile": "tensor", "levels": 5}
+    wanted = sccodec.encode(path, **how)
+    for opened in (
+        lambda: path.open("rb"),
+        lambda: path.open("rb", buffering=0),
+        lambda: io.BytesIO(path.read_bytes()),
+    ):
+        with opened() as file:
+            assert sccodec.encode(file, **how) == wanted
+            file.seek(0)
+            assert len(file.read(4)) == 4
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (8, 8, 3), (4, 8, 8)])
+@pytest.mark.parametrize("kind", [">f2", ">f4", ">f8"])
+def test_the_order_of_bytes_makes_no_picture_of_a_tensor(shape, kind):
+    values = np.linspace(0, 1, math.prod(shape)).reshape(shape)
+    again = sccodec.decode(sccodec.encode(values.astype(kind), levels=64))
+    np.testing.assert_array_equal(
+        again, sccodec.decode(sccodec.encode(values.astype(kind.replace(">", "<")), levels=64))
+    )
+
+
+def test_addresses_are_not_taken_for_files():
+    with pytest.raises(BadRequest, match="is an address"):
+        sccodec.encode("http://127.0.0.1:1/x.png")
 
 
 def test_tensors_of_pytorch_are_taken_as_they_are():
