@@ -124,6 +124,8 @@ def calibrate(groups: Iterable[Sequence[Tensor]], settings: Settings) -> Calibra
     for group in groups:
         for tensor in group:
             first = firsts.setdefault(tensor.name, tensor)
+            if not first.values.size:
+                first = firsts[tensor.name] = tensor
             if settings.channelwise:
                 grids = [designs.grid_of(one, settings) for one in (tensor, first)]
                 _check_channels(tensor, grids[0], grids[1].channels)
@@ -173,17 +175,21 @@ def _for_others(design: Design) -> Design:
 
 def _plain(design: Design) -> dict:
     embedded = design.embedded
-    return {
-        "layers": [
-            {"limits": list(q.limits), "levels": len(q)}
-            if q.limits is not None
-            else {"levels": q.levels.tolist(), "thresholds": q.thresholds.tolist()}
-            for q in embedded.quantisers
-        ],
+    plain = {
+        "layers": [_plain_quantiser(quantiser) for quantiser in embedded.quantisers],
         "first": [first.tolist() for first in embedded.first],
         "scales": list(design.scales),
         "filters": [one and asdict(one) for one in design.filters],
     }
+    if design.coarser is not None:
+        plain |= {"coarser": _plain_quantiser(design.coarser), "share": design.share}
+    return plain
+
+
+def _plain_quantiser(quantiser: Quantiser) -> dict:
+    if quantiser.limits is not None:
+        return {"limits": list(quantiser.limits), "levels": len(quantiser)}
+    return {"levels": quantiser.levels.tolist(), "thresholds": quantiser.thresholds.tolist()}
 
 
 def _plain_basis(basis: Basis) -> dict:
@@ -213,15 +219,7 @@ def _basis(entry: dict) -> Basis:
 
 
 def _design(entry: dict) -> Design:
-    quantisers = []
-    for layer in entry["layers"]:
-        if "limits" in layer:
-            quantisers.append(Quantiser.uniform(*map(float, layer["limits"]), layer["levels"]))
-        else:
-            levels, thresholds = (np.array(layer[k], np.float64) for k in ("levels", "thresholds"))
-            if not (np.isfinite(levels).all() and np.isfinite(thresholds).all()):
-                raise ValueError("levels are not finite")
-            quantisers.append(Quantiser(levels, thresholds))
+    quantisers = [_quantiser(layer) for layer in entry["layers"]]
     first = [np.array(cells, np.int64) for cells in entry["first"]]
     for cells, (coarse, fine) in zip(first, pairwise(quantisers), strict=True):
         grows = len(cells) == len(coarse) + 1 and (np.diff(cells) > 0).all()
@@ -233,11 +231,26 @@ def _design(entry: dict) -> Design:
     if filters and len(filters) != len(quantisers):
         raise ValueError(f"{len(filters)} filters for {len(quantisers)} quantisers")
     embedded = Embedded(tuple(quantisers), tuple(first))
-    design = Design(embedded, None, bytes(entry["scales"]), filters=filters)
+    coarser = _quantiser(entry["coarser"]) if "coarser" in entry else None
+    share = float(entry.get("share", 0))
+    if not 0 <= share <= 1:
+        raise ValueError(f"a share of {share}")
+    design = Design(
+        embedded, None, bytes(entry["scales"]), coarser=coarser, share=share, filters=filters
+    )
     # A file with this design must be one that decoders read.
     alone = TensorEntry("", "float32", (), None, gradings(design), embedded.children)
     tensors.unpack(tensors.pack([alone]))
     return design
+
+
+def _quantiser(facts: dict) -> Quantiser:
+    if "limits" in facts:
+        return Quantiser.uniform(*map(float, facts["limits"]), facts["levels"])
+    levels, thresholds = (np.array(facts[name], np.float64) for name in ("levels", "thresholds"))
+    if not (np.isfinite(levels).all() and np.isfinite(thresholds).all()):
+        raise ValueError("levels are not finite")
+    return Quantiser(levels, thresholds)
 
 
 def _filter(facts: dict) -> LevelFilter:

@@ -300,7 +300,7 @@ def found_for(
         )
     if settings.transform:
         found = _transformed(whole, basis)
-        if found.source.cut(found.design.transform):
+        if found.source.cut(found.design.transform, stats):
             raise BadRequest(
                 f"{tensor.called} cannot be transformed: its values are too far from 0 for steps "
                 "of this size",
@@ -309,10 +309,16 @@ def found_for(
         _check_reached(aim, found.bits)
         return found
     found = _quantised(aim)
-    if basis or (possible and transforms.may_pay(tensor, grid, stats, settings, found.error)):
+    if basis or (
+        possible
+        and (not found.near or transforms.may_pay(tensor, grid, stats, settings, found.error))
+    ):
         other = _transformed(whole, basis, found.error)
-        if _reached(aim, other.bits) and other.error < found.error:
+        better = (other.error < found.error or not found.near) and _reached(aim, other.bits)
+        if better and not other.source.cut(other.design.transform, stats):
             found = other
+    if not found.near:
+        _check_reached(aim, found.bits)
     return found
 
 
@@ -329,12 +335,13 @@ class Aim(NamedTuple):
 
 class Candidate(NamedTuple):
     """A design near the size that was asked for, about its mean squared error, and its bits per
-    element."""
+    element; whether it is the nearest of many, or that size is beyond all of them."""
 
     design: Design
     error: float
     bits: float
     source: Coefficients | None = None
+    near: bool = True
 
 
 def _transformed(aim: Aim, basis: Basis | None, error: float | None = None) -> Candidate:
@@ -393,13 +400,13 @@ def _quantised(aim: Aim) -> Candidate:
 
     found = designs.search(wanted, stats, grid, settings, bits_of)
     # Between two designs the nearest one is what there is; beyond all of them nothing is near.
-    if not found.between:
-        _check_reached(aim, found.bits)
+    near = found.between or _reached(aim, found.bits)
     design = replace(found.design, offsets=offsets)
     share = 1.0
     if filtering:
         design, share = filters.with_filters(tensor, grid, design, settings, limits)
-    return Candidate(design, share * stats.sample.error(design.embedded.finest), found.bits)
+    error = share * stats.sample.error(design.embedded.finest)
+    return Candidate(design, error, found.bits, near=near)
 
 
 def _shifted(aim: Aim, size: Callable[[Design], int]) -> tuple[designs.Statistics, Offsets | None]:

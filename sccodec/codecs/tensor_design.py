@@ -12,7 +12,7 @@ import numpy as np
 
 from sccodec.codecs.tensor_grid import AUTO, Grid, Part, Window, default_channel_axis
 from sccodec.codecs.tensor_settings import CLIPS, DEFAULT_LEVELS, Settings
-from sccodec.container.tensors import MOST_LEVELS, LevelFilter, Transform
+from sccodec.container.tensors import MOST_LEVELS, MOST_UNARY, LevelFilter, Transform
 from sccodec.entropy.planning import spread
 from sccodec.errors import BadRequest
 from sccodec.latents import activation
@@ -36,6 +36,7 @@ SAMPLED = 1 << 15  # values of a tensor that designs look at
 LEAKY = 0.1  # slope that is assumed below 0
 LINEAR = 0.1  # share of the energy below 0 from which on there is no rectifier
 CLEAR = 2.0  # standard deviations of room above 0 that no rectifier leaves
+WILD = 64.0  # standard deviations from the least to the largest value
 NARROW = 1e-6  # variance over squared mean below which both need a second look
 LAGRANGIAN = 0.1  # of entropy-constrained designs without a rate, in squared step sizes
 COUNTS = (2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256, 512)
@@ -147,6 +148,12 @@ class Statistics:
     @property
     def constant(self) -> bool:
         return self.elements == 0 or self.low == self.high
+
+    @property
+    def wild(self) -> bool:
+        """Whether a few values are so far from all others that a range for these clips them badly,
+        and one for all has hardly a level where most are."""
+        return self.high - self.low > WILD * math.sqrt(self.variance)
 
     @property
     def rectified(self) -> bool:
@@ -361,6 +368,8 @@ def by_channel(stats: Statistics, settings: Settings) -> tuple[Statistics, bytes
     """What is quantised: all as it is, or each channel divided by its scale; and the scales."""
     if not settings.channelwise or stats.channels is None or stats.channels.shape[1] < 2:
         return stats, b""
+    if stats.crowded:  # far from 0, around which scales are
+        return stats, b""
     scales = channel_scales(stats, settings)
     if not scales:
         return stats, b""
@@ -499,13 +508,15 @@ class Family:
         self._stats, self._scales = by_channel(stats, settings)
         self._axis, self._settings = grid.channel_axis, settings
         self._range = clipping(self._stats, settings)
+        most = MOST_UNARY if settings.coder == "unary" else COUNTS[-1]
+        self._counts = [count for count in COUNTS if count <= most]
         self._curves: dict[int, tuple[np.ndarray, ...]] = {}
 
     def at(self, bits: float) -> Design:
         """The one with the least error in the sample among those of about this entropy, or less."""
         best, least, worse = None, math.inf, 0
-        for count in COUNTS:
-            if count < COUNTS[-1] and math.log2(count) < bits:
+        for count in self._counts:
+            if count < self._counts[-1] and math.log2(count) < bits:
                 continue
             knobs, entropies, errors = self._curve(count)
             if entropies[0] > bits and best:
@@ -524,7 +535,7 @@ class Family:
 
     def every(self) -> Iterator[Design]:
         """The one with the least error in the sample, of each number of levels for few elements."""
-        for count in COUNTS[: COUNTS.index(SMALL) + 1]:
+        for count in (count for count in self._counts if count <= SMALL):
             knob = float(self._curve(count)[0][-1])
             yield Design(self._quantisers(count, knob, self._settings), self._axis, self._scales)
 
@@ -570,11 +581,16 @@ class DeadZones:
         low, high = float(sample.values[0]), float(sample.values[-1])
         self._centre = 0.0 if low <= 0 <= high else sample.mean
         self._range = high - low
+        self._most = MOST_UNARY if settings.coder == "unary" else FINEST
+        self._full = not self._range  # there is no finer step
         self._entropies, self._steps = [0.0], [2 * self._range]
 
     def at(self, bits: float) -> Design:
         """The one of about this entropy, the finest if that is more than any has."""
-        while self._entropies[-1] < bits and self._steps[-1] > self._range / FINEST:
+        if not self._range:
+            value = float(self._sample.values[0])
+            return Design(Embedded((Quantiser.uniform(value, value, 1),)), self._axis)
+        while self._entropies[-1] < bits and not self._full:
             self._refine()
         step = np.exp(np.interp(bits, self._entropies, np.log(self._steps)))
         fine = self._fine(float(step)).in_single()
@@ -597,11 +613,16 @@ class DeadZones:
         """One more point of the curve; steps with fewer levels than layers are passed over."""
         step = self._steps[-1] * 2**-0.5
         made = self._fine(step)
+        if len(made) > self._most:
+            self._full = True
+            return
         if len(made) <= self._settings.layer_count:
             self._steps[-1] = step
+            self._full = step <= self._range / FINEST
             return
         self._steps.append(step)
         self._entropies.append(max(self._sample.entropy(made), self._entropies[-1]))
+        self._full = step <= self._range / FINEST
 
     def _fine(self, step: float) -> Quantiser:
         return dead_zone(self._sample, step, self._centre)
@@ -629,7 +650,7 @@ def search(
     levels with a dead zone leave a gap and none were asked for, uniform ones are tried too.
     """
     within = settings.max_bytes is not None
-    if settings.quantiser is None and wanted > FINE:
+    if settings.quantiser is None and wanted > FINE and not stats.wild:
         settings = replace(settings, quantiser="uniform")
     family = DeadZones if settings.kind == "dead-zone" else Family
     found = _nearest(wanted, family(stats, grid, settings), bits_of, within)

@@ -21,8 +21,11 @@ MOST_LEVELS = 64  # of a quantiser with a filter; neighbours tell little about f
 
 
 def size(design: Design) -> int:
-    """Bytes that a filter for each of a design's quantisers takes in the file."""
-    counts = map(len, design.embedded.quantisers)
+    """Bytes that a filter for each of a design's quantisers takes in the file; see
+    `with_filters`."""
+    counts = [len(quantiser) for quantiser in design.embedded.quantisers]
+    if max(counts) > MOST_LEVELS:
+        return 0
     return sum(FILTER.size + TAPS.size * count for count in counts if count > 1)
 
 

@@ -80,6 +80,8 @@ class Settings:
                 raise BadRequest(f"{name} needs a rate or max_bytes")
         if self.quantiser == "dead-zone" and not self.sized:
             raise BadRequest("quantisers with a dead zone need a rate or max_bytes")
+        if self.slope is not None and not 0 <= self.slope <= 1:
+            raise BadRequest(f"a slope of {self.slope} below 0 is not within 0..1")
         self._check_levels()
         self._check_clip()
         if self.tile < 64 or self.tile % 64:

@@ -14,7 +14,7 @@ from sccodec.container.tensors import CODERS, MOST_BLOCK, RATIO, Finer, Transfor
 from sccodec.entropy import bands
 from sccodec.entropy.planning import spread
 from sccodec.latents import blocks
-from sccodec.latents.basis import Basis
+from sccodec.latents.basis import BOUND, Basis
 from sccodec.latents.scalar import Embedded, Quantiser
 from sccodec.media.tensor import Tensor
 
@@ -27,6 +27,7 @@ STEEPEST = 4.0  # at most so many per cent of the step are taken for one of the 
 MOST_SNAP = 128  # 64ths of a step
 CLOSE = 0.003  # of a size: near enough to stop searching
 WORD = 32  # bits that a payload has more than its flags, about
+FAR = BOUND // blocks.PART - 2  # steps that every coefficient may have
 LEAST, MOST = 1e-30, 1e30  # variance: steps and squares stay within float32
 SAMPLED = 1 << 15  # elements that tell whether a transform may pay
 # What coefficients may take of what values less their means do, for a search to be worth its
@@ -148,10 +149,34 @@ class Coefficients:
         numbers = self.chosen(part, transform, layer)[1].numbers
         return blocks.restored(numbers, transform, layer, below)
 
-    def cut(self, transform: Transform) -> bool:
-        """Whether a coefficient of the base is larger than what can be coded."""
-        chosen = (self.chosen(part, transform)[1].numbers for part in self.grid.parts)
-        return any(np.abs(numbers).max(initial=0) == bands.LARGEST for numbers in chosen)
+    def cut(self, transform: Transform, stats: Statistics) -> bool:
+        """Whether a coefficient is larger than what can be coded, or restored.
+
+        stats: those of the tensor's values.
+        """
+        # No coefficient is larger than this, by the length of what it is of.
+        most = max(abs(float(stats.low)), abs(float(stats.high)))
+        count = math.prod(blocks.shape((1, *self.grid.planes[1:]), transform.block))
+        if self.basis is not None:
+            most += float(np.abs(self.basis.mean).max())
+            count *= self.basis.channels
+        top = transform.layer_count - 1
+        if most * math.sqrt(count) < FAR * transform.layer(top).step:
+            return False
+        return any(
+            self._cut(part, transform, n) for part in self.grid.parts for n in range(top + 1)
+        )
+
+    def _cut(self, part: Part, transform: Transform, layer: int) -> bool:
+        numbers = self.chosen(part, transform, layer)[1].numbers
+        if np.abs(numbers).max(initial=0) == bands.LARGEST:
+            return True
+        parts = self.restored(part, transform, layer)
+        if self.basis is not None:
+            parts = self.basis.mixed(parts)
+        elif not layer:
+            return False  # which nothing bounds
+        return np.abs(parts).max(initial=0) == BOUND
 
 
 def _told(transform: Transform, layer: int) -> tuple:

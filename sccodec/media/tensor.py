@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 import json
 import math
 import os
@@ -281,11 +282,18 @@ def write(tensors: Iterable[Tensor], out: BinaryIO, format: str) -> list[str]:
     return notes
 
 
+def _free(name: str, tensors: list[Tensor]) -> str:
+    """A name for the tensor that has none: this one, or one that no other tensor has."""
+    taken = {tensor.name for tensor in tensors}
+    numbered = (f"{name}_{n}" for n in itertools.count(1))
+    return next(one for one in itertools.chain([name], numbered) if one not in taken)
+
+
 def _write_npz(tensors: list[Tensor], out: BinaryIO) -> None:
     """As numpy.savez does, which takes no tensor of the name "file"."""
     with ZipFile(out, "w") as archive:
         for tensor in tensors:
-            name = f"{tensor.name or 'arr_0'}.npy"
+            name = f"{tensor.name or _free('arr_0', tensors)}.npy"
             with archive.open(name, "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, tensor.array(), allow_pickle=False)
 
@@ -295,7 +303,7 @@ def _write_safetensors(tensors: list[Tensor], out: BinaryIO) -> None:
     for tensor in tensors:
         code = _SAFE_NAMES[tensor.kind]
         size = tensor.values.size * np.dtype(_SAFE[code]).itemsize
-        header[tensor.name or "tensor"] = {
+        header[tensor.name or _free("tensor", tensors)] = {
             "dtype": code,
             "shape": list(tensor.shape),
             "data_offsets": [at, at + size],

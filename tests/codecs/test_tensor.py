@@ -122,6 +122,89 @@ def test_what_is_too_far_from_zero_for_a_transform_is_refused():
         tensor.encode(values, Settings(rate=2.0, transform=True))
 
 
+def walks(mean: float) -> np.ndarray:
+    noise = np.random.default_rng(0).normal(size=(8, 64, 64))
+    return (mean + 0.3 * noise.cumsum(2)).astype(np.float32)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("mean", [0, 300, 3000])
+def test_layers_of_values_far_from_zero(mean, layers):
+    """Where a finer layer cannot restore the coefficients of a mean, levels do."""
+    values = walks(mean)
+    data = tensor.encode(values, Settings(rate=4.0, layers=layers))
+    assert 8 * len(data) / values.size == pytest.approx(4, rel=0.03)
+    assert mse(values, decoded(data)) < 0.02 * values.var(dtype=np.float64)
+    if mean == 300 and layers > 1:
+        with pytest.raises(BadRequest, match="too far from 0"):
+            tensor.encode(values, Settings(rate=4.0, layers=layers, transform=True))
+
+
+def test_a_basis_that_mixes_large_components_is_not_taken_where_it_cuts():
+    values = np.random.default_rng(0).normal(size=(8, 64, 64))
+    fitted = calibrate_bases([[from_array(values, "a")]], Settings())
+    values[3] += 5000  # where the basis knows of no such mean
+    how = Settings(rate=3.0, calibration=fitted)
+    (found,), _ = tensor.decode(tensor.encode({"a": values}, how), calibration=fitted)
+    assert mse(values, found.values) < 1e-4 * values.var()
+    values[3] += 50_000
+    with pytest.raises(BadRequest, match="too far from 0"):
+        tensor.encode({"a": values}, replace(how, transform=True))
+
+
+@pytest.mark.parametrize("rate", [2.4, 2.6, 2.8, 4.0])
+def test_a_few_massive_channels_take_nothing_from_the_others(rate):
+    values = np.random.default_rng(0).normal(size=(64, 768)).astype(np.float32)
+    values[:, [7, 300]] *= 300
+    data = tensor.encode(values, Settings(rate=rate))
+    assert 8 * len(data) / values.size == pytest.approx(rate, rel=0.021)
+    usual = np.delete(np.arange(768), [7, 300])
+    assert mse(values[:, usual], decoded(data)[:, usual]) < 0.12
+
+
+def test_heavy_tails_at_any_rate():
+    values = np.random.default_rng(0).standard_cauchy(size=(8, 32, 32)).astype(np.float32)
+    errors = []
+    for rate in (2.0, 3.0, 5.0, 8.0):
+        data = tensor.encode(values, Settings(rate=rate))
+        assert 8 * len(data) / values.size == pytest.approx(rate, rel=0.021)
+        errors.append(mse(values, decoded(data)) / values.var())
+    assert errors[0] < 1e-3 and errors[1] < errors[0] / 2 and max(errors[2:]) < errors[1] / 2
+
+
+def test_no_filter_is_paid_for_that_fine_levels_do_not_have():
+    values = np.random.default_rng(0).normal(size=(8, 32, 32)).astype(np.float32)
+    data = tensor.encode(values, Settings(rate=6.0, filter=True, transform=False))
+    assert 8 * len(data) / values.size == pytest.approx(6, rel=0.021)
+
+
+def test_the_unary_coder_takes_what_it_can():
+    values = np.random.default_rng(0).normal(size=(9, 2))
+    data = tensor.encode(values, Settings(max_bytes=9999, coder="unary"))
+    assert len(data) < 9999 and mse(values, decoded(data)) < 1e-3
+    tails = np.random.default_rng(0).standard_cauchy(size=(8, 32, 32))
+    for rate, meets in ((3.0, True), (7.0, False)):
+        how = Settings(rate=rate, coder="unary")
+        if meets:
+            assert 8 * len(tensor.encode(tails, how)) / tails.size == pytest.approx(rate, rel=0.021)
+        else:
+            with pytest.raises(BadRequest, match="out of reach"):
+                tensor.encode(tails, how)
+
+
+@pytest.mark.parametrize("clip", [(5.0, 6.0), (3.0, 3.0), (-2.0, -1.0)])
+def test_a_range_beside_all_values_holds_one(clip):
+    values = np.random.default_rng(0).random((16, 32, 32)).astype(np.float32)
+    with pytest.raises(BadRequest, match="out of reach"):
+        tensor.encode(values, Settings(rate=1.0, clip=clip))
+
+
+def test_channels_far_from_zero_have_no_scales():
+    values = 1.7e9 + np.random.default_rng(0).random((4, 16, 16)) * 10
+    wanted = tensor.encode(values, Settings(levels=4))
+    assert tensor.encode(values, Settings(levels=4, channelwise=True)) == wanted
+
+
 def test_as_many_axes_are_written_as_are_read():
     values = np.arange(500, dtype=np.float32).reshape(2, *[1] * 29, 25, 10)
     assert decoded(tensor.encode(values)).shape == values.shape
@@ -984,6 +1067,16 @@ def test_what_is_no_calibration(tmp_path, text):
         Calibration.read(tmp_path / "c.json")
 
 
+def test_a_calibration_keeps_all_that_meets_its_rate(tmp_path):
+    values = (np.random.default_rng(0).random((16, 32, 32)) < 0.5).astype(np.float32)
+    empty = np.zeros((0, 4, 4), np.float32)
+    fitted = calibrate([[from_array(x)] for x in (empty, values)], Settings(rate=0.5))
+    fitted.write(tmp_path / "c.json")
+    data = tensor.encode(values, Settings(calibration=Calibration.read(tmp_path / "c.json")))
+    assert data == tensor.encode(values, Settings(calibration=fitted))
+    assert 8 * len(data) / values.size == pytest.approx(0.5, rel=0.03)
+
+
 def test_a_calibration_must_fit():
     fitted = calibrate([[from_array(features(), "a")]], Settings(channelwise=True))
     tensor.encode({"other": features()}, Settings(calibration=fitted))
@@ -1052,6 +1145,8 @@ def test_huge_finite_values_are_not_mistaken_for_infinite():
         {"coder": "other"},
         {"tile": 100},
         {"layers": 33},
+        {"slope": -1},
+        {"slope": float("nan")},
     ],
     ids=str,
 )

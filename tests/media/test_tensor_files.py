@@ -114,6 +114,16 @@ def test_files_are_mapped_and_not_read(tmp_path):
         assert isinstance(values, np.memmap), name
 
 
+def test_a_tensor_without_a_name_takes_that_of_no_other():
+    for format, name in (("safetensors", "tensor"), ("npz", "arr_0")):
+        tensors = [from_array(some("float32")), from_array(np.ones(3, np.float32), name)]
+        out = io.BytesIO()
+        write(tensors, out, format)
+        found = {tensor.name: tensor.values for tensor in read(out.getvalue())}
+        assert found.keys() == {name, f"{name}_1"}
+        np.testing.assert_array_equal(found[f"{name}_1"], some("float32"))
+
+
 class Trap:
     def __reduce__(self):
         return (exec, ("raise SystemExit('code was run')",))
