@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -126,8 +127,19 @@ def _begun(begin: Callable | None, told: tuple) -> None:
         if stop := signal.sigpending().intersection(HELD):
             os._exit(128 + min(stop))  # there is nothing yet to be left behind
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if begin is not None:
         begin(*told)
+
+
+def _end_with_parent() -> None:
+    """Where the process that made this one was killed, and can tell nobody, this one ends too."""
+    import multiprocessing
+
+    multiprocessing.parent_process().join()
+    while True:  # first what is being worked on, then the wait for more
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.5)
 
 
 def exit_when_told() -> None:

@@ -101,21 +101,53 @@ def test_closed_streams(tmp_path, picture, tiny_model):
         assert (result.code, result.err) == (1, f"sccodec: error: {stream} is closed\n")
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="children are found in /proc")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=str)
-def test_processes_that_have_just_begun_end_without_a_word(tmp_path, number):
+in_proc = pytest.mark.skipif(
+    not Path(f"/proc/self/task/{os.getpid()}/children").is_file(),
+    reason="children are found in /proc",
+)
+
+
+def batch_in_processes(folder: Path) -> tuple[subprocess.Popen, list[str]]:
+    """A command with two workers that have just begun, and their numbers."""
     names = [f"{n}.npy" for n in range(6)]
     for name in names:
-        np.save(tmp_path / name, np.random.default_rng(1).normal(size=(16, 32, 32)))
+        np.save(folder / name, np.random.default_rng(1).normal(size=(16, 32, 32)))
     process = start(
         *("encode", *names, "--rate", "1", "-j", "2", "-o", "out/"),
-        cwd=tmp_path,
+        cwd=folder,
         start_new_session=True,
     )
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    while len(children.read_text().split()) < 3:  # the tracker of resources, and both workers
+    children, found = Path(f"/proc/{process.pid}/task/{process.pid}/children"), []
+    while len(found) < 3:  # the tracker of resources, and both workers
         assert process.poll() is None
         time.sleep(0.005)
+        found = children.read_text().split()
+    return process, found
+
+
+def runs(number: str) -> bool:
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@in_proc
+def test_processes_end_with_the_one_that_made_them(tmp_path):
+    process, children = batch_in_processes(tmp_path)
+    process.kill()
+    process.communicate(timeout=60)  # which ends only when nobody holds its streams any more
+    for _ in range(600):
+        if not any(map(runs, children)):
+            break
+        time.sleep(0.05)
+    assert not any(map(runs, children))
+
+
+@in_proc
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=str)
+def test_processes_that_have_just_begun_end_without_a_word(tmp_path, number):
+    process, _ = batch_in_processes(tmp_path)
     os.killpg(process.pid, number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number
