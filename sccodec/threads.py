@@ -124,7 +124,9 @@ def _begun(begin: Callable | None, told: tuple) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     exit_when_told()
     if hasattr(signal, "pthread_sigmask"):
-        if stop := signal.sigpending().intersection(HELD):
+        pending = signal.sigpending().intersection(HELD)
+        # What is ignored, as SIGHUP under nohup, waits like all else.
+        if stop := {n for n in pending if signal.getsignal(n) is not signal.SIG_IGN}:
             os._exit(128 + min(stop))  # there is nothing yet to be left behind
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -170,7 +170,8 @@ def command(
 
     targets = names.outputs(inputs, output, f".{kind or 'png'}", keep_tree)
     maps = [] if damage_map is None else [damage_map]
-    tasks = names.distinct((n, t, *maps) for n, t in zip(inputs.names, targets, strict=True))
+    tasks = [(name, target, *maps) for name, target in zip(inputs.names, targets, strict=True)]
+    tasks = names.distinct(tasks, "-o and --damage-map")
     return batch.first(
         batch.run(tasks, work, jobs=jobs, as_json=as_json, force=force, skip_existing=skip_existing)
     )

@@ -73,7 +73,7 @@ def command(inputs, output, layers, max_bytes, rest, force, skip_existing, keep_
         columns.append(names.outputs(inputs, rest, ".scc", keep_tree))
     return batch.first(
         batch.run(
-            names.distinct(zip(*columns, strict=True)),
+            names.distinct(zip(*columns, strict=True), "-o and --rest"),
             work,
             as_json=as_json,
             force=force,

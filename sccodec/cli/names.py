@@ -112,12 +112,16 @@ def _output(name: str, folder: str | None, suffix: str, keep_tree: bool) -> str:
     return os.path.join(folder, inner + suffix)
 
 
-def distinct(tasks: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """The tasks (input, outputs...) of a command that writes several files for each input.
+def distinct(tasks: Iterable[tuple[str, ...]], options: str) -> list[tuple[str, ...]]:
+    """The tasks (input, outputs...) of a command that writes several files for each input, as
+    `options` name them.
 
     Raises BadRequest if a file would be written twice.
     """
     tasks = list(tasks)
+    for _, *targets in tasks:
+        if twins := _twins(targets):
+            raise BadRequest(f"{options} both name {shown(twins[0])}")
     twins = _twins([target for _, *targets in tasks for target in targets])
     if twins:
         raise BadRequest(f"{shown(min(twins))} would be written twice")

@@ -33,6 +33,7 @@ SMALL = 1 << 12  # elements of a tensor whose size hardly follows its entropy: a
 WORDS = 128  # bits: payloads are whole words, so tiny tensors cannot be nearer to a rate
 AMPLE = 1 << 12  # levels from which on a range hardly grows with their number
 SAMPLED = 1 << 15  # values of a tensor that designs look at
+WHOLE = 1 << 20  # elements of a tensor with some far from all others of which they look at all
 LEAKY = 0.1  # slope that is assumed below 0
 LINEAR = 0.1  # share of the energy below 0 from which on there is no rectifier
 CLEAR = 2.0  # standard deviations of room above 0 that no rectifier leaves
@@ -126,6 +127,7 @@ class Statistics:
     drawn_channels: list[np.ndarray] = field(default_factory=list)  # of each, if channels are
     # (5, C): elements, sums, sums of squares, least and largest value.
     channels: np.ndarray | None = None
+    complete: bool = False  # whether all values are drawn
     # Squares of what values are off their mean, if that is so little that it would be lost in the
     # difference of large numbers.
     deviations: float | None = None
@@ -153,7 +155,7 @@ class Statistics:
     def wild(self) -> bool:
         """Whether a few values are so far from all others that a range for these clips them badly,
         and one for all has hardly a level where most are."""
-        return self.high - self.low > WILD * math.sqrt(self.variance)
+        return self.elements > 0 and self.high - self.low > WILD * math.sqrt(self.variance)
 
     @property
     def rectified(self) -> bool:
@@ -166,10 +168,11 @@ class Statistics:
     def sample(self) -> Sample:
         """The drawn values; looked at only when all are there.
 
-        If all of these are the same, the least and the largest of all are among them too.
+        If all of these are the same, or others far away, the least and the largest of all are among
+        them too.
         """
         drawn = np.concatenate(self.drawn) if self.drawn else np.zeros(1)
-        if not self.constant and (drawn == drawn[0]).all():
+        if not self.constant and not self.complete and (self.wild or (drawn == drawn[0]).all()):
             drawn = np.append(drawn, np.array([self.low, self.high], drawn.dtype))
         return Sample(drawn)
 
@@ -270,13 +273,24 @@ def gather(
         if found.channels is not None:
             channel = _add_channels(found.channels, grid, part, values)
             found.drawn_channels.append(np.repeat(channel, values[0].size)[drawn])
-    found.deviations = None  # of several tensors together nobody looks twice
+    found.deviations, found.complete = None, False  # of several tensors nobody looks twice
     if into is None and not found.constant and found.crowded:
         # In float64 even of float32: the mean has digits that the values have not.
         found.deviations = sum(
             _energy(read(part).astype(np.float64) - found.mean) for part in grid.parts
         )
+    if into is None and found.elements <= WHOLE and found.wild:
+        # Each far value needs a level near it, which only those that are drawn get.
+        found.drawn, found.complete = [read(part).ravel() for part in grid.parts], True
+        if found.channels is not None:
+            found.drawn_channels = [_channel_of(grid, part) for part in grid.parts]
     return found
+
+
+def _channel_of(grid: Grid, part: Part) -> np.ndarray:
+    """The channel of each value of a part."""
+    channel = np.arange(part.planes.start, part.planes.stop) % grid.channels
+    return np.repeat(channel, part.shape[1] * part.shape[2])
 
 
 def summary(values: np.ndarray) -> Statistics:
@@ -650,7 +664,9 @@ def search(
     levels with a dead zone leave a gap and none were asked for, uniform ones are tried too.
     """
     within = settings.max_bytes is not None
-    if settings.quantiser is None and wanted > FINE and not stats.wild:
+    # Where levels of one distance would be few among most values, or too far for some: see `wild`.
+    uneven = stats.wild and stats.complete
+    if settings.quantiser is None and wanted > FINE and not uneven:
         settings = replace(settings, quantiser="uniform")
     family = DeadZones if settings.kind == "dead-zone" else Family
     found = _nearest(wanted, family(stats, grid, settings), bits_of, within)

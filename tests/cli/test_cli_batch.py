@@ -296,5 +296,5 @@ def test_several_files_need_folders(sccs):
         Path("one.scc").write_bytes(Path(sccs[0]).read_bytes())
         result = run("extract", "one.scc", "-o", other, "--rest", "coded/", "-f")
         Path("one.scc").unlink()
-        assert result.errors[0].endswith("one.scc would be written twice")
+        assert result.errors == [f"sccodec: error: -o and --rest both name {other}"]
     assert listing(Path()) == before

@@ -98,7 +98,8 @@ def test_few_values_among_many_zeros_are_found(how):
     values = np.zeros((64, 64, 64), np.float32)
     values[3, 7, 9], values[40, 40, 40] = 1, 2
     again = decoded(tensor.encode(values, Settings(**how)))
-    np.testing.assert_allclose(again, values, atol=0.1)
+    # The activation model clips what channels have one of, and scales with four levels are coarse.
+    np.testing.assert_allclose(again, values, atol=0.4 if "channelwise" in how else 0.1)
 
 
 @pytest.mark.parametrize("how", [{}, {"rate": 1.0}, {"rate": 2.0}, {"quantiser": "uniform"}])
@@ -160,6 +161,30 @@ def test_a_few_massive_channels_take_nothing_from_the_others(rate):
     assert 8 * len(data) / values.size == pytest.approx(rate, rel=0.021)
     usual = np.delete(np.arange(768), [7, 300])
     assert mse(values[:, usual], decoded(data)[:, usual]) < 0.12
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("how", [{"rate": 2.0}, {"rate": 4.0}, {"max_bytes": 32768}])
+def test_one_value_far_from_all_others_stays_where_it_is(how, seed):
+    """Whether a sample would have met it or not."""
+    random = np.random.default_rng(seed)
+    values = random.normal(size=(64, 32, 32)).astype(np.float32)
+    values.flat[random.choice(values.size)] = 300
+    for channelwise in (False, True):
+        again = decoded(tensor.encode(values, Settings(**how, channelwise=channelwise)))
+        assert abs(again.max() - 300) < 3
+        assert mse(values, again) < (0.3 if how.get("rate") == 2 else 0.05)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_tails_that_a_sample_hardly_meets(seed):
+    values = np.random.default_rng(seed).standard_t(3, (64, 32, 32)).astype(np.float32)
+    errors = []
+    for rate in (3.0, 4.0, 6.0):
+        data = tensor.encode(values, Settings(rate=rate))
+        assert 8 * len(data) / values.size == pytest.approx(rate, rel=0.021)
+        errors.append(mse(values, decoded(data)))
+    assert errors[0] < 0.07 and errors[1] < 0.03 and errors[2] < 0.01
 
 
 def test_heavy_tails_at_any_rate():
