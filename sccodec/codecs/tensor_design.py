@@ -155,7 +155,9 @@ class Statistics:
     def wild(self) -> bool:
         """Whether a few values are so far from all others that a range for these clips them badly,
         and one for all has hardly a level where most are."""
-        return self.elements > 0 and self.high - self.low > WILD * math.sqrt(self.variance)
+        if not self.elements:
+            return False
+        return float(self.high) - float(self.low) > WILD * math.sqrt(self.variance)
 
     @property
     def rectified(self) -> bool:
