@@ -16,6 +16,7 @@ goes through `shown` before it reaches a terminal.
 from __future__ import annotations
 
 __all__ = [
+    "SENSELESS_JSON",
     "BadRequest",
     "CodecError",
     "Damaged",
@@ -85,6 +86,10 @@ class LimitExceeded(CodecError):
     """Reading on would pass a limit; nothing was allocated."""
 
     exit_code = 4
+
+
+# What code that expects a certain JSON raises of any other.
+SENSELESS_JSON = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 def shown(text: str) -> str:

@@ -23,7 +23,7 @@ from sccodec.codecs.tensor_payloads import gradings
 from sccodec.codecs.tensor_settings import Settings
 from sccodec.container import tensors
 from sccodec.container.tensors import LevelFilter, TensorEntry
-from sccodec.errors import BadRequest, CodecError
+from sccodec.errors import SENSELESS_JSON, BadRequest, CodecError
 from sccodec.latents.basis import MOST_CHANNELS, Basis, Covariance
 from sccodec.latents.scalar import Embedded, Quantiser
 from sccodec.media.tensor import Tensor
@@ -78,11 +78,10 @@ class Calibration:
             if bases and designs:
                 raise ValueError("quantisers and bases")
             return cls(designs, bases)
-        except (*_SENSELESS, struct.error, CodecError) as error:
+        except (*SENSELESS_JSON, struct.error, CodecError) as error:
             raise BadRequest(f"{os.fspath(path)}: no calibration: {error}") from None
 
 
-_SENSELESS = (ValueError, KeyError, TypeError, AttributeError, RecursionError)  # of JSON
 Fitted = TypeVar("Fitted")
 
 

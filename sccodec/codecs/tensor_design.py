@@ -244,7 +244,8 @@ def gather(
     into: Statistics | None = None,
     offsets: Offsets | None = None,
 ) -> Statistics:
-    """One pass over a tensor less the offsets of its channels, a tile at a time."""
+    """One pass over a tensor less the offsets of its channels, a tile at a time; another one over
+    values that are `crowded` or `wild`."""
     found = into or Statistics()
     grid = grid_of(tensor, settings)
     window = Window(grid, tensor.values)
@@ -257,6 +258,9 @@ def gather(
         if offsets is not None:
             values = values - grid.of_channels(part, offsets.values()).astype(values.dtype)
         return values
+
+    def channels_of(part: Part) -> np.ndarray:
+        return np.repeat(grid.channel_of(part), math.prod(part.shape[1:]))
 
     for part in grid.parts:
         values = read(part)
@@ -273,8 +277,8 @@ def gather(
         drawn = spread(flat.size, max(flat.size // stride, 1))
         found.drawn.append(flat[drawn])
         if found.channels is not None:
-            channel = _add_channels(found.channels, grid, part, values)
-            found.drawn_channels.append(np.repeat(channel, values[0].size)[drawn])
+            _add_channels(found.channels, grid, part, values)
+            found.drawn_channels.append(channels_of(part)[drawn])
     found.deviations, found.complete = None, False  # of several tensors nobody looks twice
     if into is None and not found.constant and found.crowded:
         # In float64 even of float32: the mean has digits that the values have not.
@@ -285,14 +289,8 @@ def gather(
         # Each far value needs a level near it, which only those that are drawn get.
         found.drawn, found.complete = [read(part).ravel() for part in grid.parts], True
         if found.channels is not None:
-            found.drawn_channels = [_channel_of(grid, part) for part in grid.parts]
+            found.drawn_channels = list(map(channels_of, grid.parts))
     return found
-
-
-def _channel_of(grid: Grid, part: Part) -> np.ndarray:
-    """The channel of each value of a part."""
-    channel = np.arange(part.planes.start, part.planes.stop) % grid.channels
-    return np.repeat(channel, part.shape[1] * part.shape[2])
 
 
 def summary(values: np.ndarray) -> Statistics:
@@ -320,16 +318,15 @@ def _no_channels(grid: Grid) -> np.ndarray:
     return sums
 
 
-def _add_channels(sums: np.ndarray, grid: Grid, part: Part, values: np.ndarray) -> np.ndarray:
-    """Adds a part to the sums of its channels, and returns the channel of each of its planes."""
-    channel = np.arange(part.planes.start, part.planes.stop) % grid.channels
+def _add_channels(sums: np.ndarray, grid: Grid, part: Part, values: np.ndarray) -> None:
+    """Adds a part to the sums of its channels."""
+    channel = grid.channel_of(part)
     flat = values.reshape(len(values), -1).astype(np.float64)
     np.add.at(sums[0], channel, flat.shape[1])
     np.add.at(sums[1], channel, flat.sum(1))
     np.add.at(sums[2], channel, np.square(flat).sum(1))
     np.minimum.at(sums[3], channel, flat.min(1))
     np.maximum.at(sums[4], channel, flat.max(1))
-    return channel
 
 
 # -- clipping --------------------------------------------------------------------------------

@@ -92,10 +92,13 @@ class Grid:
             for s in _cuts(columns, self.tile)
         ]
 
+    def channel_of(self, part: Part) -> np.ndarray:
+        """(planes,) integers: the channel of each plane of a part."""
+        return np.arange(part.planes.start, part.planes.stop) % self.channels
+
     def of_channels(self, part: Part, values: np.ndarray) -> np.ndarray:
         """Values of the channels (C,), for each plane of a part: (planes, 1, 1)."""
-        channel = np.arange(part.planes.start, part.planes.stop) % self.channels
-        return values[channel][:, None, None]
+        return values[self.channel_of(part)][:, None, None]
 
     def pieces(self, part: Part) -> list[tuple[int, slice, slice]]:
         """(batch item, its channels, their place among the part's planes)."""

@@ -164,19 +164,11 @@ def _decode(data: bytes, kind: str, max_pixels: int) -> Picture:
         )
     if kind == "TIFF" and SIGNED in image.tag_v2.get(SAMPLE_FORMAT, ()):
         raise Unsupported("TIFF with signed samples", hint="convert it to unsigned ones first")
-    if kind == "PNG":
-        return _decode_png(image, data, open_again)
-    if is_deep(image, data):
-        return _finish(image, lambda: (decode_deep(image, open_again), ()))
-    return _finish(image, lambda: to_samples(image))
-
-
-def _decode_png(image: ImageFile.ImageFile, data: bytes, open_again: Callable) -> Picture:
     if is_deep(image, data):
         picture = _finish(image, lambda: (decode_deep(image, open_again), ()))
     else:
-        picture = _finish(image, lambda: to_samples(image, data[24]))
-    return replace(picture, notes=picture.notes + _colour_notes(data))
+        picture = _finish(image, lambda: to_samples(image, data[24] if kind == "PNG" else 8))
+    return replace(picture, notes=picture.notes + _colour_notes(data)) if kind == "PNG" else picture
 
 
 def _colour_notes(data: bytes) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from zipfile import ZipFile
 import numpy as np
 
 from sccodec.errors import (
+    SENSELESS_JSON,
     BadRequest,
     CodecError,
     Damaged,
@@ -232,7 +233,7 @@ def _read_safetensors(path: Path | None, source, name: str) -> list[Tensor]:
         header = json.loads(raw[8 : 8 + length].tobytes())
         entries = [(key, value) for key, value in header.items() if key != "__metadata__"]
         tensors = [_safe_tensor(raw[8 + length :], key, entry, name) for key, entry in entries]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except SENSELESS_JSON as error:
         raise Damaged(f"{name}: its header makes no sense: {error}") from None
     return tensors
 
