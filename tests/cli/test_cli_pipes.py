@@ -116,6 +116,8 @@ def batch_in_processes(folder: Path) -> tuple[subprocess.Popen, list[str]]:
         *("encode", *names, "--rate", "1", "-j", "2", "-o", "out/"),
         cwd=folder,
         start_new_session=True,
+        # Whoever runs the tests in the background may ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     children, found = Path(f"/proc/{process.pid}/task/{process.pid}/children"), []
     while len(found) < 3:  # the tracker of resources, and both workers
