@@ -15,12 +15,13 @@ from typing import TypeVar
 
 import numpy as np
 
-from sccodec.codecs import tensor_design as designs
-from sccodec.codecs.tensor_design import Design, Statistics
+from sccodec.codecs.tensor_design import Design
 from sccodec.codecs.tensor_filters import open_ended
 from sccodec.codecs.tensor_grid import Grid, Window
 from sccodec.codecs.tensor_payloads import gradings
+from sccodec.codecs.tensor_search import design_for
 from sccodec.codecs.tensor_settings import Settings
+from sccodec.codecs.tensor_statistics import Statistics, finite, gather, grid_of
 from sccodec.container import tensors
 from sccodec.container.tensors import LevelFilter, TensorEntry
 from sccodec.errors import SENSELESS_JSON, BadRequest, CodecError
@@ -109,8 +110,6 @@ def calibrate(groups: Iterable[Sequence[Tensor]], settings: Settings) -> Calibra
     tells how much contexts save. There are no offsets, which are those of one tensor's channels.
     Raises BadRequest as `encode` does.
     """
-    from sccodec.codecs.tensor import design_for
-
     if settings.max_bytes is not None or settings.max_abs_error is not None:
         raise BadRequest("a calibration is fitted for levels or a rate")
     if settings.offsets:
@@ -126,9 +125,9 @@ def calibrate(groups: Iterable[Sequence[Tensor]], settings: Settings) -> Calibra
             if not first.values.size:
                 first = firsts[tensor.name] = tensor
             if settings.channelwise:
-                grids = [designs.grid_of(one, settings) for one in (tensor, first)]
+                grids = [grid_of(one, settings) for one in (tensor, first)]
                 _check_channels(tensor, grids[0], grids[1].channels)
-            stats[tensor.name] = designs.gather(tensor, settings, stats.get(tensor.name))
+            stats[tensor.name] = gather(tensor, settings, stats.get(tensor.name))
     if not stats:
         raise BadRequest("no tensors to calibrate with")
     fitted = {name: design_for(tensor, stats[name], settings) for name, tensor in firsts.items()}
@@ -144,7 +143,7 @@ def calibrate_bases(groups: Iterable[Sequence[Tensor]], settings: Settings) -> C
     found: dict[str, Covariance] = {}
     for group in groups:
         for tensor in group:
-            grid = designs.grid_of(tensor, settings)
+            grid = grid_of(tensor, settings)
             if grid.channel_axis is None or not 2 <= grid.channels <= MOST_CHANNELS:
                 raise BadRequest(
                     f"tensor {tensor.name!r} of shape {tensor.shape} has no basis: "
@@ -156,7 +155,7 @@ def calibrate_bases(groups: Iterable[Sequence[Tensor]], settings: Settings) -> C
             grid = replace(grid, tile=max(grid.tile, item), whole=True)
             window = Window(grid, tensor.values)
             for part in grid.parts:
-                covariance.add(designs.finite(window.get(part), tensor, settings))
+                covariance.add(finite(window.get(part), tensor, settings))
     if not found:
         raise BadRequest("no tensors to calibrate with")
     return Calibration(bases={name: covariance.basis() for name, covariance in found.items()})

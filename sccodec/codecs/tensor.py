@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from sccodec.codecs import tensor_design as designs
-from sccodec.codecs import tensor_filters as filters
 from sccodec.codecs import tensor_payloads as payloads
-from sccodec.codecs import tensor_transform as transforms
-from sccodec.codecs.tensor_design import Design, Offsets
-from sccodec.codecs.tensor_grid import Grid, Part
+from sccodec.codecs.tensor_grid import Grid
 from sccodec.codecs.tensor_payloads import Coded, Levels, Lost, Values
+from sccodec.codecs.tensor_search import Shares, found_for
 from sccodec.codecs.tensor_settings import DEFAULTS, Settings
-from sccodec.codecs.tensor_transform import Coefficients
+from sccodec.codecs.tensor_statistics import gather, grid_of
+from sccodec.codecs.tensor_work import MODEL, Work, code, layer_name
 from sccodec.container import layer_selection, layout, tensors, writer
 from sccodec.container.reader import Reader, from_bytes
 from sccodec.container.rules import MODALITIES, environment_limits
@@ -38,61 +37,13 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULTS", "Report", "Settings", "append", "decode", "encode", "open_tensors"]
 
-MODEL = "tensor-1"
 # Nothing is learned: the digest is that of the probabilities that the format fixes.
 DIGEST = hashlib.sha256(PROBABILITY.astype("<u2").tobytes() + bytes(WIDTHS)).digest()[:8]
-RATE_TOLERANCE = 0.02
-ENTRY = 100  # bytes for each layer that tell of a small tensor what it is like, levels and all
 SHRINKS = 12  # times that a file longer than asked for is made again
 MOST_TILES = 65535  # of a file: tile_columns has 16 bits
 
 
 # -- encode ----------------------------------------------------------------------------------
-
-
-@dataclass
-class Work:
-    """One tensor on its way into a file."""
-
-    tensor: Tensor
-    grid: Grid
-    design: Design
-    # Where a search left what it found, of a tensor alone and in one tile: more would fill memory.
-    source: Coefficients | None = None
-    coded: list[list[Coded]] = field(default_factory=list)  # [tile][layer]
-
-    @property
-    def payload_bytes(self) -> int:
-        return sum(len(one.payload) for tile in self.coded for one in tile)
-
-    def entry(self, coder: str) -> TensorEntry:
-        if self.design.transform is not None:
-            return self._transformed()
-        offsets = self.design.offsets
-        return TensorEntry(
-            name=self.tensor.name,
-            kind=self.tensor.kind,
-            shape=self.tensor.shape,
-            channel_axis=self.design.channel_axis,
-            layers=payloads.gradings(self.design),
-            children=self.design.embedded.children,
-            scales=self.design.scales,
-            coder=coder,
-            offset_unit=offsets.unit if offsets else 0,
-            offsets=offsets.codes if offsets else (),
-        )
-
-    def _transformed(self) -> TensorEntry:
-        return TensorEntry(
-            name=self.tensor.name,
-            kind=self.tensor.kind,
-            shape=self.tensor.shape,
-            channel_axis=self.design.channel_axis,
-            layers=(),
-            children=(),
-            coder="transform",
-            transform=self.design.transform,
-        )
 
 
 def encode(
@@ -173,7 +124,7 @@ def _works(
         )
     settings = replace(settings, tile=tile)
     works = _designed(added, settings)
-    _code(works, settings, progress)
+    code(works, settings, progress)
     if settings.max_bytes is not None:
         _shrink(works, settings)
     if settings.max_abs_error is not None:
@@ -187,7 +138,7 @@ def _tile(added: list[Tensor], settings: Settings) -> int:
     tile = settings.tile
     while True:
         size = replace(settings, tile=tile)
-        if sum(len(designs.grid_of(tensor, size).parts) for tensor in added) <= MOST_TILES:
+        if sum(len(grid_of(tensor, size).parts) for tensor in added) <= MOST_TILES:
             return tile
         if tile >= environment_limits().max_tile:
             raise BadRequest(f"more than {MOST_TILES} tiles", hint="write several files")
@@ -201,283 +152,21 @@ def _designed(added: list[Tensor], settings: Settings) -> list[Work]:
     largest tensor comes last, to make up for what the others missed.
     """
     calibration = settings.calibration
-    grids = [designs.grid_of(tensor, settings) for tensor in added]
+    grids = [grid_of(tensor, settings) for tensor in added]
     if calibration is not None and calibration.designs:
         pairs = zip(added, grids, strict=True)
         return [Work(tensor, grid, calibration.design(tensor, grid)) for tensor, grid in pairs]
     shares, works = Shares(added, grids, settings), {}
     for n in sorted(range(len(added)), key=lambda n: added[n].values.size):
         share = shares.of(n)
-        found = found_for(added[n], grids[n], designs.gather(added[n], settings), settings, share)
+        stats = gather(added[n], settings)
+        found = found_for(added[n], grids[n], stats, settings, share)
         shares.take(n, found)
         transform = found.design.transform
         grid = replace(grids[n], whole=transform is not None and bool(transform.basis))
         alone = len(added) == len(grid.parts) == 1
         works[n] = Work(added[n], grid, found.design, found.source if alone else None)
     return [works[n] for n in range(len(added))]
-
-
-class Share(NamedTuple):
-    """What one tensor may take of a file."""
-
-    bytes: float  # with its entry in TENS, and its part of what else is in a file
-    overhead: float  # that part
-    last: bool  # whether nothing makes up for what it misses
-
-
-class Shares:
-    """Shares of several tensors in the size that the settings ask for, if they do."""
-
-    def __init__(self, added: list[Tensor], grids: list[Grid], settings: Settings):
-        sizes = [tensor.values.size for tensor in added]
-        self._total = settings.max_bytes
-        if settings.rate is not None:
-            self._total = settings.rate * sum(sizes) / 8
-        self._left, self._sizes = self._total, dict(enumerate(sizes))
-        self._overheads = [_overhead(grid, len(added), settings) for grid in grids]
-        self._entry = ENTRY * settings.layer_count
-
-    def of(self, n: int) -> Share | None:
-        """Of tensor n; None if no size is asked for. Raises BadRequest if nothing is left."""
-        if self._left is None:
-            return None
-        least = sum(self._overheads[m] for m in self._sizes)
-        if len(self._overheads) > 1 and self._left <= least:
-            raise BadRequest(
-                f"{self._total:.0f} bytes for {len(self._overheads)} tensors are too few: "
-                f"what describes them takes more than {sum(self._overheads):.0f}"
-            )
-        part = self._sizes[n] / max(sum(self._sizes.values()), 1)
-        levels = (self._left - least - self._entry * len(self._sizes)) * part
-        overhead = self._overheads[n]
-        return Share(overhead + self._entry + levels, overhead, len(self._sizes) == 1)
-
-    def take(self, n: int, found: Candidate) -> None:
-        """Tensor n has been given this design."""
-        size = self._sizes.pop(n)
-        if self._left is not None:
-            self._left -= found.bits * max(size, 1) / 8 + self._overheads[n]
-
-
-def design_for(tensor: Tensor, stats: designs.Statistics, settings: Settings) -> Design:
-    """The design that the settings ask for; raises BadRequest for what is out of reach."""
-    grid = designs.grid_of(tensor, settings)
-    share = Shares([tensor], [grid], settings).of(0)
-    return found_for(tensor, grid, stats, settings, share).design
-
-
-def found_for(
-    tensor: Tensor,
-    grid: Grid,
-    stats: designs.Statistics,
-    settings: Settings,
-    share: Share | None,
-) -> Candidate:
-    """The same for a tensor that may take a share of a file, with about its bits; without a share
-    nobody asks for these, and they are 0."""
-    elements = tensor.values.size
-    if stats.constant or share is None:
-        design = designs.plain(stats, grid, settings, tensor.kind)
-        if share is None:
-            return Candidate(design, 0.0, 0.0)
-        entry = Work(tensor, grid, design).entry(settings.coder)
-        return Candidate(design, 0.0, 8 * _entry_bytes(entry) / max(elements, 1))
-    wanted = 8 * (share.bytes - share.overhead) / elements
-    if wanted <= 0:
-        raise BadRequest(
-            f"{share.bytes:.0f} bytes for {tensor.called} are too few: "
-            f"what describes it takes {share.overhead:.0f}"
-        )
-    aim = Aim(tensor, stats, grid, settings, wanted, share)
-    basis = settings.calibration.basis(tensor, grid) if settings.calibration else None
-    whole = aim._replace(grid=replace(grid, whole=basis is not None))
-    possible = settings.transform is not False and transforms.possible(whole.grid, stats, settings)
-    if not possible and (settings.transform or basis):
-        raise BadRequest(
-            f"{tensor.called} cannot be transformed",
-            hint="a transform needs whole planes in a tile, and no other choices; "
-            "a basis needs all channels of an item there",
-        )
-    if settings.transform:
-        found = _transformed(whole, basis)
-        if found.source.cut(found.design.transform, stats):
-            raise BadRequest(
-                f"{tensor.called} cannot be transformed: its values are too far from 0 for steps "
-                "of this size",
-                hint="leave the choice to the encoder, or subtract their mean first",
-            )
-        _check_reached(aim, found.bits)
-        return found
-    found = _quantised(aim)
-    if basis or (
-        possible
-        and (not found.near or transforms.may_pay(tensor, grid, stats, settings, found.error))
-    ):
-        other = _transformed(whole, basis, found.error)
-        better = (other.error < found.error or not found.near) and _reached(aim, other.bits)
-        if better and not other.source.cut(other.design.transform, stats):
-            found = other
-    if not found.near:
-        _check_reached(aim, found.bits)
-    return found
-
-
-class Aim(NamedTuple):
-    """A tensor and the size that its design has to meet."""
-
-    tensor: Tensor
-    stats: designs.Statistics
-    grid: Grid
-    settings: Settings
-    wanted: float  # bits per element, of payloads and of the entry in TENS
-    share: Share
-
-
-class Candidate(NamedTuple):
-    """A design near the size that was asked for, about its mean squared error, and its bits per
-    element; whether it is the nearest of many, or that size is beyond all of them."""
-
-    design: Design
-    error: float
-    bits: float
-    source: Coefficients | None = None
-    near: bool = True
-
-
-def _transformed(aim: Aim, basis: Basis | None, error: float | None = None) -> Candidate:
-    """The design with a transform nearest to the size that was asked for; error: that of another
-    one."""
-    tensor, stats, grid, settings, wanted, _ = aim
-    elements = tensor.values.size
-    source = Coefficients(tensor, grid, settings, basis, transforms.rectified_limits(stats))
-    entry = Work(tensor, grid, transforms.design(source, stats)).entry(settings.coder)
-    described = _entry_bytes(entry)
-    size = wanted * elements / 8 - described
-    found = transforms.search(source, stats, size, error)
-    bits = 8 * (found.bytes + described) / elements
-    return Candidate(found.design, found.error, bits, source)
-
-
-def _reached(aim: Aim, bits: float) -> bool:
-    """Whether a design of so many bits per element is near enough to a rate."""
-    near = max(RATE_TOLERANCE * aim.wanted, designs.WORDS / aim.tensor.values.size)
-    return aim.settings.rate is None or abs(bits - aim.wanted) <= near
-
-
-def _check_reached(aim: Aim, bits: float) -> None:
-    """Raises BadRequest if a design of so many bits per element is too far from a rate."""
-    rate, elements = aim.settings.rate, aim.tensor.values.size
-    if aim.share.last and not _reached(aim, bits):
-        raise BadRequest(
-            f"{rate} bits per element are out of reach for {aim.tensor.called}; "
-            f"the nearest are {bits + 8 * aim.share.overhead / elements:.4f}",
-            hint="--max-abs-error and --levels are not bound to a rate",
-        )
-
-
-def _quantised(aim: Aim) -> Candidate:
-    """The design without a transform that has the size that was asked for."""
-    tensor, stats, grid, settings, wanted, _ = aim
-    elements = tensor.values.size
-
-    def size(design: Design) -> int:
-        work = Work(tensor, grid, design)
-        _code([work], settings, None, check=False)
-        return work.payload_bytes + _entry_bytes(work.entry(settings.coder))
-
-    limits, offsets = filters.limits_of(stats), None
-    if designs.may_shift(grid, settings, wanted):
-        stats, offsets = _shifted(aim, size)
-    filtering = settings.filter if limits else False
-
-    def bits_of(design: Design) -> float:
-        nonlocal filtering
-        design = replace(design, offsets=offsets)
-        bytes_ = size(design)
-        if filtering is None:  # as it pays, and the first design tells for all
-            filtering = filters.pay(tensor, grid, design, stats, settings, wanted)
-        return 8 * (bytes_ + filters.size(design) * filtering) / elements
-
-    found = designs.search(wanted, stats, grid, settings, bits_of)
-    # Between two designs the nearest one is what there is; beyond all of them nothing is near.
-    near = found.between or _reached(aim, found.bits)
-    design = replace(found.design, offsets=offsets)
-    share = 1.0
-    if filtering:
-        design, share = filters.with_filters(tensor, grid, design, settings, limits)
-    error = share * stats.sample.error(design.embedded.finest)
-    return Candidate(design, error, found.bits, near=near)
-
-
-def _shifted(aim: Aim, size: Callable[[Design], int]) -> tuple[designs.Statistics, Offsets | None]:
-    """Statistics and offsets: those of the channels' means if they lower the error at `wanted`
-    bits per element, else the statistics as they are, and None."""
-    tensor, stats, grid, settings, wanted, _ = aim
-    offsets = designs.channel_offsets(tensor, settings)
-    if offsets is None:
-        return stats, None
-    moved = designs.gather(tensor, settings, offsets=offsets)
-    if moved.constant:
-        return stats, None
-
-    def error(of: designs.Statistics, less: Offsets | None) -> float:
-        """What it would be at `wanted`, from one encoding, as sizes follow entropies."""
-        zones = designs.DeadZones(of, grid, settings)
-        bits = 8 * size(replace(zones.at(wanted), offsets=less)) / tensor.values.size
-        return zones.error(wanted * wanted / bits)
-
-    if settings.offsets or error(moved, offsets) < error(stats, None):
-        return moved, offsets
-    return stats, None
-
-
-def _entry_bytes(entry: TensorEntry) -> int:
-    """Bytes that an entry takes in TENS."""
-    return len(tensors.pack([entry])) - 2
-
-
-def _overhead(grid: Grid, files: int, settings: Settings) -> float:
-    """Bytes of the file for one of so many tensors, other than its payloads and entry in TENS."""
-    layers = settings.layer_count
-    names = sum(len(layer_name(n)) for n in range(layers))
-    fixed = len(layout.SIGNATURE) + 4 * layout.CHUNK_OVERHEAD + 8 + 2 + 40 + len(MODEL)
-    fixed += layers * (layout.CHUNK_OVERHEAD + 1 + 23) + names
-    return fixed / files + layout.TILE_STRUCT.size * layers * len(grid.parts)
-
-
-def _code(works: list[Work], settings: Settings, progress, check: bool = True) -> None:
-    """Codes every tile of the works, on as many threads as the settings say.
-
-    Only trials that are thrown away go without a `check` that settings ask for.
-    """
-    check = check and settings.check
-    jobs = [(work, n) for work in works for n in range(len(work.grid.parts))]
-    levels = {id(work): Levels(work.tensor, work.grid, work.design, settings) for work in works}
-
-    def run(job: tuple[Work, int]) -> list[Coded]:
-        work, n = job
-        part = work.grid.parts[n]
-        if work.design.transform is not None:
-            return _code_transformed(work, part, settings, check)
-        numbers = levels[id(work)].of(part)
-        return payloads.code(numbers, work.design.embedded, settings.coder, check=check)
-
-    done = each(run, jobs, settings.jobs, progress)
-    for work in works:
-        work.coded = []
-    for (work, _), coded in zip(jobs, done, strict=True):
-        work.coded.append(coded)
-
-
-def _code_transformed(work: Work, part: Part, settings: Settings, check: bool) -> list[Coded]:
-    transform = work.design.transform
-    source = work.source
-    if source is None:
-        basis = settings.calibration.of(transform.basis) if transform.basis else None
-        source = Coefficients(work.tensor, work.grid, settings, basis, transform.limits)
-    layers = [source.chosen(part, transform, n)[1] for n in range(transform.layer_count)]
-    shape = blocks.shape(part.shape, transform.block)
-    return payloads.code_transformed(shape, [chosen.numbers for chosen in layers], check=check)
 
 
 def _shrink(works: list[Work], settings: Settings) -> None:
@@ -493,7 +182,7 @@ def _shrink(works: list[Work], settings: Settings) -> None:
             break
         smaller, added = replace(settings, max_bytes=aim), [work.tensor for work in works]
         works[:] = _designed(added, smaller)
-        _code(works, settings, None)
+        code(works, settings, None)
     raise BadRequest(
         f"{most} bytes are too few; {length} are the least that was reached",
         hint="extract --max-bytes drops whole layers",
@@ -502,14 +191,14 @@ def _shrink(works: list[Work], settings: Settings) -> None:
 
 def _hold_error(work: Work, settings: Settings) -> None:
     """Narrows the levels until no element is off by more than asked for, in its own type."""
-    stats = designs.gather(work.tensor, settings)
+    stats = gather(work.tensor, settings)
     error = settings.max_abs_error
     for share in (1, 0.999, 0.9, 0.75, 0.5, 0.25):
         if share < 1:
             work.design = designs.bounded(
                 stats, work.grid, settings, share * error, work.tensor.kind
             )
-            _code([work], settings, None)
+            code([work], settings, None)
         if stats.constant or largest_error(work, settings) <= error:
             return
     raise BadRequest(
@@ -577,10 +266,6 @@ def _write(
 
     limits = settings.limits or environment_limits()
     return writer.write_layers(out, header, tiles, [chunk, *others], blocks, limits=limits)
-
-
-def layer_name(index: int) -> str:
-    return "base" if index == 0 else "enhancement" + (str(index) if index > 1 else "")
 
 
 def _layer(index: int, entries: Sequence[layout.TileEntry]) -> layout.LayerEntry:

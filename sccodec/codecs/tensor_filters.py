@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from sccodec.codecs.tensor_design import DeadZones, Design, Statistics
+from sccodec.codecs.tensor_design import DeadZones, Design
 from sccodec.codecs.tensor_grid import Grid
 from sccodec.codecs.tensor_payloads import Levels
 from sccodec.codecs.tensor_settings import Settings
+from sccodec.codecs.tensor_statistics import Statistics
 from sccodec.container.tensors import FILTER, TAPS, LevelFilter
 from sccodec.entropy.planning import spread
 from sccodec.latents import restoration

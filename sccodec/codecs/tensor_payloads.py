@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sccodec.codecs.tensor_design import Design, Offsets, finite, scale_of
+from sccodec.codecs.tensor_design import Design, scale_of
 from sccodec.codecs.tensor_grid import Grid, Part, Window
 from sccodec.codecs.tensor_settings import Settings
+from sccodec.codecs.tensor_statistics import Offsets, finite
 from sccodec.container.layout import ABSENT, TileEntry
 from sccodec.container.reader import Reader
 from sccodec.container.tensors import Grading, LevelFilter, TensorEntry

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sccodec.codecs.tensor_design import Design, Statistics, finite
+from sccodec.codecs.tensor_design import Design
 from sccodec.codecs.tensor_grid import Grid, Part, Window
 from sccodec.codecs.tensor_settings import Settings
+from sccodec.codecs.tensor_statistics import Statistics, finite
 from sccodec.container.tensors import CODERS, MOST_BLOCK, RATIO, Finer, Transform
 from sccodec.entropy import bands
 from sccodec.entropy.planning import spread

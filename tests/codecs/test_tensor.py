@@ -14,9 +14,9 @@ from PIL import Image
 
 import sccodec
 from sccodec.codecs import tensor
-from sccodec.codecs import tensor_design as designs
 from sccodec.codecs.calibration import Calibration, calibrate, calibrate_bases
 from sccodec.codecs.tensor import Settings
+from sccodec.codecs.tensor_statistics import grid_of
 from sccodec.codecs.tensor_transform import Coefficients, at_step
 from sccodec.codecs.verify import verify
 from sccodec.container import extract, from_bytes, layout, tensors, to_bytes
@@ -641,7 +641,7 @@ def test_a_base_of_coefficients_is_what_encoding_at_its_step_gives():
     data = tensor.encode(values, settings)
     (entry,) = tensor.open_tensors(from_bytes(data))
     given = from_array(values)
-    source = Coefficients(given, designs.grid_of(given, settings), settings)
+    source = Coefficients(given, grid_of(given, settings), settings)
     alone = at_step(source, replace(entry.transform, inward=(0, 0, 0), finer=())).design.transform
     assert alone == entry.transform.layer(0)
     numbers = source.chosen(source.grid.parts[0], alone)[1].numbers
