@@ -300,8 +300,11 @@ def _reader(source: Source, allow_partial: bool) -> Reader:
         return open_url(source, allow_partial=allow_partial)
     if isinstance(source, (str, os.PathLike)):
         return open_path(source, allow_partial=allow_partial)
+    if isinstance(source, io.TextIOBase):
+        raise BadRequest("the file was opened as text", hint='open(..., "rb") gives its bytes')
     if hasattr(source, "read"):
-        seekable = hasattr(source, "seekable") and source.seekable()
+        # Before Python 3.13 an mmap can seek, but not say so.
+        seekable = source.seekable() if hasattr(source, "seekable") else hasattr(source, "tell")
         return (from_file if seekable else from_stream)(source, allow_partial=allow_partial)
     raise BadRequest(f"{type(source).__name__} is not a path, bytes or an open file")
 

@@ -147,6 +147,12 @@ def _note(text: str) -> None:
     say(f"sccodec: {text}")
 
 
+def read(count: int, reader: Reader) -> str:
+    """How much of a file was read, for the result line; not every server tells its length."""
+    of = "" if reader.size is None else f" of {reader.size}"
+    return f"{count}{of} bytes read{fetched(reader)}"
+
+
 def fetched(reader: Reader) -> str:
     """What a file behind an address has cost so far, for the result line; else nothing."""
     if not is_url(reader.name):

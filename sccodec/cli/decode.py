@@ -35,7 +35,7 @@ TENSORS = ("npy", "npz", "safetensors")
     "--region",
     callback=border.rectangle,
     metavar="x,y,w,h",
-    help="Only this rectangle; reads only the tiles that it needs.",
+    help="Only this rectangle; of the layers, reads only the tiles that it needs.",
 )
 @click.option(
     "--allow-partial",
@@ -164,7 +164,7 @@ def command(
         }
         if damage_map is not None:
             facts["damage_map"] = damage_map
-        read = f"{report.bytes_read} of {reader.size} bytes read{border.fetched(reader)}"
+        read = border.read(report.bytes_read, reader)
         line = f"{job.source} -> {job.target}: {picture.width}x{picture.height}, {read}"
         return batch.Done(facts, line, code=2 if report.damaged else 0)
 
@@ -216,7 +216,7 @@ def _decode_tensors(kind, layers, wanted, options, force, bases, job: batch.Job)
         "requests": reader.requests,
         "damaged": [damage.facts() for damage in report.damaged],
     }
-    read = f"{report.bytes_read} of {reader.size} bytes read{border.fetched(reader)}"
+    read = border.read(report.bytes_read, reader)
     shapes = ", ".join(
         f"{one.name or 'tensor'} {'x'.join(map(str, one.shape)) or 'scalar'}" for one in found[:3]
     )

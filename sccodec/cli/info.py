@@ -22,8 +22,9 @@ from sccodec.errors import shown
 def command(inputs, allow_partial, as_json):
     """Say what .scc files hold.
 
-    Canvas, model, layers, and sizes that add up to the file. Reads header and directory only
-    and needs no model, also of an http(s) address. --json prints one object a line.
+    Canvas, model, layers, and sizes that add up to the file. Reads header, metadata and
+    directory only and needs no model, also of an http(s) address. --json prints one object a
+    line.
     """
 
     def work(job: batch.Job) -> batch.Done:

@@ -143,6 +143,6 @@ def _name_in_address(url: str) -> str:
         name = os.path.basename(unquote(urlsplit(url).path))
     except ValueError as error:
         raise BadRequest(f"{url}: {str(error).lower()}") from None
-    if not name or name.startswith("."):
+    if not name or name.startswith(".") or "\0" in name:
         raise BadRequest(f"{url} holds no name for a file", hint="-o FILE gives one")
     return name

@@ -18,7 +18,8 @@ def command(inputs, jobs, as_json):
 
     Says for each file: ok; damaged (bytes are wrong); not ours; differs (the bytes are whole,
     but this machine decodes them otherwise than the one that wrote them); no model (the bytes
-    are whole, the symbols cannot be checked). Exit codes: 0 all ok, 2 damaged or not ours, 3
+    are whole, the symbols cannot be checked). Of a layer whose base lies in another file only
+    the bytes are checked. Exit codes: 0 all ok, 2 damaged or not ours, 3
     differs or no model. Damage in one file decides over whatever else was found.
     """
     from sccodec.codecs import verify

@@ -387,7 +387,7 @@ def decode(
     model = model or find(header.model, header.digest)
     grid = Grid(header.width, header.height, header.tile_size)
     whole = (0, 0, header.width, header.height)
-    wanted = region(box or whole, header.width, header.height)
+    wanted = region(whole if box is None else box, header.width, header.height)
     head = model.heads[top]
     head.load_ahead()
     window = Box(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 
 from sccodec.errors import BadRequest
@@ -52,9 +53,12 @@ class Box:
 def region(spec: tuple[int, int, int, int], width: int, height: int, what: str = "region") -> Box:
     """x, y, w, h in pixels -> the part of it inside the picture.
 
-    Raises BadRequest if the rectangle is empty or lies outside.
+    Raises BadRequest if the rectangle is none, is empty or lies outside.
     """
-    x, y, w, h = spec
+    try:  # Python's integers: those of NumPy have ends
+        x, y, w, h = map(operator.index, spec)
+    except (TypeError, ValueError):
+        raise BadRequest(f"{what} {spec!r} is not x, y, w, h in whole pixels") from None
     box = Box(max(x, 0), max(y, 0), min(x + w, width), min(y + h, height))
     if w < 1 or h < 1 or box.width < 1 or box.height < 1:
         raise BadRequest(

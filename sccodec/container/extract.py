@@ -6,8 +6,10 @@ so join(extract(f, base), extract(f, rest)) is f again. Every payload is checked
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, replace
+from numbers import Integral
 from typing import BinaryIO
 
 from sccodec.container import layout
@@ -15,6 +17,8 @@ from sccodec.container.layout import Chunk, Header, LayerEntry
 from sccodec.container.reader import Reader
 from sccodec.container.writer import write_layers
 from sccodec.errors import BadRequest
+
+NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 def layer_selection(header: Header, spec: str | int | Iterable[str]) -> tuple[int, ...]:
@@ -26,15 +30,18 @@ def layer_selection(header: Header, spec: str | int | Iterable[str]) -> tuple[in
     Raises BadRequest that lists the layers of the file.
     """
     by_name = {layer.name: layer.index for layer in header.layers}
-    if isinstance(spec, str) and spec.strip().isdecimal():
+    if isinstance(spec, str) and NUMBER.fullmatch(spec.strip()):
         spec = int(spec)
-    if isinstance(spec, int):
+    if isinstance(spec, Integral):
         if not 1 <= spec <= len(header.layers):
             raise BadRequest(f"{spec} layers asked for; the file holds {header.layer_list()}")
         return header.present[:spec]
     if spec == "all":
         return header.present
-    names = [name.strip() for name in spec.split(",")] if isinstance(spec, str) else list(spec)
+    try:
+        names = [name.strip() for name in spec.split(",")] if isinstance(spec, str) else list(spec)
+    except TypeError:
+        raise BadRequest(f"{spec!r} are no layers; the file holds {header.layer_list()}") from None
     if names == ["base"] and "base" not in by_name:
         base = tuple(layer.index for layer in header.layers if layer.purpose == 0)
         if base:
@@ -43,7 +50,8 @@ def layer_selection(header: Header, spec: str | int | Iterable[str]) -> tuple[in
         raise BadRequest(f"no layer asked for; the file holds {header.layer_list()}")
     for name in names:
         if name not in by_name:
-            raise BadRequest(f"no layer {name!r}; the file holds {header.layer_list()}")
+            what = f"no layer {name!r}" if isinstance(name, str) else f"{name!r} is no layer's name"
+            raise BadRequest(f"{what}; the file holds {header.layer_list()}")
     return tuple(sorted({by_name[name] for name in names}))
 
 
@@ -142,10 +150,13 @@ def _same_stream(one: Reader, other: Reader) -> None:
                 f"{name} is {_show(mine)} and {_show(yours)}"
             )
     if _safe(one) != _safe(other):
+        mine, yours = ([chunk.type for chunk in _safe(reader)] for reader in (one, other))
+        if mine == yours:
+            pairs = zip(_safe(one), _safe(other), strict=True)
+            mine = yours = [chunk.type for chunk, twin in pairs if chunk != twin]
         raise BadRequest(
-            f"{one.name} and {other.name} are not parts of one file: metadata "
-            f"{[chunk.type for chunk in _safe(one)]} and {[chunk.type for chunk in _safe(other)]}"
-            " differ"
+            f"{one.name} and {other.name} are not parts of one file: "
+            f"metadata {mine} and {yours} differ"
         )
 
 

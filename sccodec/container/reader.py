@@ -7,12 +7,14 @@ is asked for, and nothing else is read for it.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import threading
 import zlib
 from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import accumulate
 from operator import itemgetter
 from typing import BinaryIO, NamedTuple
@@ -82,10 +84,11 @@ class Reader:
         self.bytes_read = self.requests = 0
         self.notes = notes
         self._read_at = read_at
+        self._counts = True  # false if all has been read before
         self._request_cost = request_cost
         self._ahead = 0  # bytes at least that a call of read_at asks for while opening
         self._held: list[tuple[int, bytes]] = []  # (offset, bytes) already read, ascending
-        self._file: BinaryIO | None = None
+        self._leave: Callable[[], None] | None = None  # what `close` does
         try:
             self._open()
             if not (allow_partial or (request_cost and size == self._end)):
@@ -200,19 +203,27 @@ class Reader:
             return have
         at, missing = offset + len(have), length - len(have)
         raw = self._read_at(at, max(missing, self._ahead_at(at)))
-        self.requests += 1
-        self.bytes_read += len(raw)
+        if self._counts:
+            self.requests += 1
+            self.bytes_read += len(raw)
         if len(raw) <= self._ahead:
             insort(self._held, (at, raw))
         return have + raw[:missing]
 
     def _held_at(self, offset: int, length: int) -> bytes:
         """As many of these bytes, from the first, as have been read before and kept."""
-        found = bisect_right(self._held, offset, key=itemgetter(0))
-        if not found:
-            return b""
-        start, held = self._held[found - 1]
-        return held[offset - start : offset - start + length]
+        pieces, have = self._held, b""
+        while len(have) < length:
+            at, more = offset + len(have), b""
+            # Pieces may overlap: one that `prefetch` holds may begin in what opening has read.
+            for n in range(bisect_right(pieces, at, key=itemgetter(0)) - 1, -1, -1):
+                start, held = pieces[n]
+                if more := held[at - start : offset + length - start]:
+                    break
+            if not more:
+                break
+            have += more
+        return have
 
     def _ahead_at(self, offset: int) -> int:
         return self._ahead if self.size is None else min(self._ahead, self.size - offset)
@@ -240,6 +251,11 @@ class Reader:
     def _read(self, offset: int, length: int) -> bytes:
         raw = self._fetch(offset, length)
         if len(raw) != length:
+            if self.size is not None and offset + length <= self.size:
+                raise Damaged(
+                    f"{len(raw)} bytes at byte {offset}, where {length} were: "
+                    "the file was cut while it was read"
+                )
             end = offset + len(raw) if self.size is None else self.size
             raise Damaged(f"file ends at byte {end}, at least {offset + length} are needed")
         return raw
@@ -307,7 +323,8 @@ class Reader:
 
     def check(self) -> list[Problem]:
         """Read everything; what is wrong, in file order, or an empty list."""
-        problems = [found for index in self.header.present for found in self.check_layer(index)]
+        self.prefetch((n.index, t) for n in self.header.layers for t in range(n.tiles))
+        problems = [found for index in self.header.present for found in self._check_layer(index)]
         return problems + self.check_frame()
 
     def check_frame(self) -> list[Problem]:
@@ -320,8 +337,11 @@ class Reader:
 
     def check_layer(self, index: int) -> list[Problem]:
         """Read one layer, in one pass; what is wrong in it, or an empty list."""
+        self.prefetch((index, tile) for tile in range(self.header.layer(index).tiles))
+        return self._check_layer(index)
+
+    def _check_layer(self, index: int) -> list[Problem]:
         layer = self.header.layer(index)
-        self.prefetch((index, tile) for tile in range(layer.tiles))
         at = self._offsets[index][0] - layout.LAYER_HEAD_SIZE
         stored_at = self._offsets[index][-1]
         problems = []
@@ -342,9 +362,9 @@ class Reader:
     # -- sources ---------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close the file that `open_path` opened; nothing else holds anything."""
-        if self._file is not None:
-            self._file.close()
+        """Close the file that `open_path` opened, or put one of `from_file` where it stood."""
+        if self._leave is not None:
+            self._leave()
 
     def __enter__(self) -> Reader:
         return self
@@ -362,6 +382,8 @@ def _check_signature(start: bytes) -> None:
             f"signature is {start.hex(' ')}, not {layout.SIGNATURE.hex(' ')}",
             hint="the file was cut, or sent in text mode; transfer it in binary mode",
         )
+    if not start:
+        raise NotOurFile("not an .scc file: it is empty")
     raise NotOurFile("not an .scc file: the first bytes are others")
 
 
@@ -372,7 +394,15 @@ def from_bytes(data: bytes, *, name: str = "<bytes>", **options) -> Reader:
 
 def from_stream(stream: BinaryIO, *, name: str = "<stream>", **options) -> Reader:
     """Reader of a pipe or socket; reads all of it into memory first."""
-    return from_bytes(stream.read(), name=name, **options)
+    pieces = []
+    while piece := stream.read():  # may give less than there is
+        pieces.append(piece)
+    if piece is None:
+        raise BlockingIOError(errno.EAGAIN, "not ready to be read, and set not to wait", name)
+    data = b"".join(pieces)
+    reader = from_bytes(data, name=name, **options)
+    reader.bytes_read, reader.requests, reader._counts = len(data), 1, False
+    return reader
 
 
 def from_file(file: BinaryIO, *, name: str = "<file>", **options) -> Reader:
@@ -383,12 +413,26 @@ def from_file(file: BinaryIO, *, name: str = "<file>", **options) -> Reader:
     lock, start = threading.Lock(), file.tell()
 
     def read_at(offset: int, length: int) -> bytes:
+        pieces = []
         with lock:
             file.seek(start + offset)
-            return file.read(length)
+            while length and (piece := file.read(length)):  # unbuffered ones may give less
+                pieces.append(piece)
+                length -= len(piece)
+        return b"".join(pieces)
 
-    file.seek(0, os.SEEK_END)
-    return Reader(read_at, file.tell() - start, name=name, **options)
+    def rewind() -> None:
+        with suppress(OSError, ValueError):  # whoever has closed it does not care
+            file.seek(start)
+
+    try:
+        file.seek(0, os.SEEK_END)
+        reader = Reader(read_at, file.tell() - start, name=name, **options)
+    except BaseException:
+        rewind()
+        raise
+    reader._leave = rewind
+    return reader
 
 
 def open_path(path: str | os.PathLike, **options) -> Reader:
@@ -402,7 +446,7 @@ def open_path(path: str | os.PathLike, **options) -> Reader:
             with file:
                 return from_stream(file, name=os.fspath(path), **options)
         reader = from_file(file, name=os.fspath(path), **options)
-        reader._file = file
+        reader._leave = file.close
         return reader
     except BaseException:
         file.close()

@@ -44,6 +44,8 @@ def open_url(
     """
     if not is_url(url):
         raise BadRequest(f"{url} is not an http or https address")
+    if "@" in re.split("[/?#]", url.partition("://")[2])[0]:  # would be printed with each error
+        raise BadRequest("an address with a user or a password in it is not supported")
     source = _Source(url, timeout, whole_limit)
     return Reader(
         source.read_at,
@@ -80,16 +82,16 @@ class _Source:
                 self._start = self._whole(answer, whole_limit)
 
     def read_at(self, offset: int, length: int) -> bytes:
-        """The bytes there, in one request; fewer only at the end of the file."""
-        if offset < len(self._start):  # Reader asks first for what the first answer held
-            return self._start[offset : offset + length]
+        """The bytes there, in one request at most; fewer only at the end of the file."""
+        start = self._start[offset : offset + length]
+        offset, length = offset + len(start), length - len(start)
         if length == 0 or (self.size is not None and offset >= self.size):
-            return b""
+            return start
         with self._ask(offset, length) as answer:
             if answer.status == 206:
-                return self._part(answer, offset, length)
+                return start + self._part(answer, offset, length)
             if answer.status == 416 and self.size is None:
-                return b""
+                return start
             self._changed()
 
     # -- one request -----------------------------------------------------------------------
@@ -183,9 +185,23 @@ class _Failures:
             words = f"no answer within {self.source.timeout:g} seconds"
             raise OSError(errno.ETIMEDOUT, words, self.source.url) from error
         if isinstance(error, OSError | HTTPException | ValueError):
-            words = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+            words = _words(cause)
             number = getattr(cause, "errno", None) or errno.EIO
-            raise OSError(number, words.lower(), self.source.url) from error
+            if number in (errno.EPIPE, errno.ESHUTDOWN):  # BrokenPipeError is said of our output
+                number = errno.ECONNRESET
+            raise OSError(number, words, self.source.url) from error
+
+
+def _words(cause: BaseException) -> str:
+    """What went wrong with a connection, in one line and without what the server chose to say."""
+    from http.client import BadStatusLine, IncompleteRead, RemoteDisconnected
+
+    if isinstance(cause, IncompleteRead):
+        return f"the connection ended after {len(cause.partial)} bytes"
+    if isinstance(cause, BadStatusLine) and not isinstance(cause, RemoteDisconnected):
+        return "the answer is not HTTP"
+    words = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+    return words.partition("\n")[0].rstrip(".").lower()
 
 
 def _opener():

@@ -189,6 +189,20 @@ def test_a_region_outside_the_picture_is_refused(tiled, box):
         decoded(tiled[1], box=box)
 
 
+@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i4", "u8"])
+def test_a_region_may_be_of_numpys_integers(tiled, dtype):
+    box = np.array((30, 40, 100, 30), dtype)
+    wanted = decoded(tiled[1], box=(30, 40, 100, 30))
+    np.testing.assert_array_equal(decoded(tiled[1], box=box), wanted)
+    np.testing.assert_array_equal(decoded(tiled[1], box=tuple(box)), wanted)
+
+
+@pytest.mark.parametrize("box", [(0.0, 0.0, 9.0, 9.0), (1, 2, 3), "0,0,9,9", 5, ()])
+def test_a_region_that_is_none_is_refused(tiled, box):
+    with pytest.raises(BadRequest, match="whole pixels"):
+        decoded(tiled[1], box=box)
+
+
 def test_the_number_of_jobs_changes_nothing(tiled):
     array, data = tiled
     assert encoded(array, replace(TILED, jobs=4)) == data

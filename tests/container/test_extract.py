@@ -3,6 +3,7 @@
 import dataclasses
 import io
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,13 +87,16 @@ def test_split_writes_both_parts():
         (("machine", "machine"), (2,)),
         ("2", (0, 1)),
         (3, (0, 1, 2)),
+        (np.int64(2), (0, 1)),
     ],
 )
 def test_selection(spec, expected):
     assert layer_selection(small_parts()[0], spec) == expected
 
 
-@pytest.mark.parametrize("spec", ["human", "", "base,", "0", 4, [], "²", "-1"])
+@pytest.mark.parametrize(
+    "spec", ["human", "", "base,", "0", 4, [], "²", "-1", 1.0, None, [0, 1], "9" * 5000]
+)
 def test_selection_of_nothing_lists_the_layers(spec):
     with pytest.raises(BadRequest, match=r"0 \(base\), 1 \(rest\), 2 \(machine\)"):
         layer_selection(small_parts()[0], spec)
@@ -159,6 +163,9 @@ def test_join_compares_metadata_and_shared_layers():
     header, tiles, payloads, metadata = small_parts()
     with pytest.raises(BadRequest, match="metadata"):
         joined(SMALL, to_bytes(header, tiles, payloads, {"EXIF": b""}))
+    twin = dict.fromkeys(metadata, b"other") | {"EXIF": metadata["EXIF"]}
+    with pytest.raises(BadRequest, match=r"metadata \[[^E]*\] and \[[^E]*\] differ"):
+        joined(SMALL, to_bytes(header, tiles, payloads, twin))
     layers = (dataclasses.replace(header.layers[0], step=9), *header.layers[1:])
     changed = dataclasses.replace(header, layers=layers)
     with pytest.raises(BadRequest, match="step of layer 0 is 256 and 9"):

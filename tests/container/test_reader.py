@@ -16,6 +16,7 @@ from sccodec.container import (
     Limits,
     Reader,
     from_bytes,
+    from_file,
     from_stream,
     layout,
     open_path,
@@ -279,7 +280,9 @@ def test_paths_and_streams(tmp_path):
     with open_path(path) as reader:
         assert reader.name == str(path)
         assert rewritten(reader) == SMALL
-    assert rewritten(from_stream(io.BytesIO(SMALL))) == SMALL
+    reader = from_stream(io.BytesIO(SMALL))
+    assert rewritten(reader) == SMALL
+    assert (reader.bytes_read, reader.requests) == (len(SMALL), 1)  # all of it, whatever is used
     path.write_bytes(SMALL[:100])
     with pytest.raises(Damaged, match=r"a\.scc"):
         open_path(path)
@@ -313,6 +316,62 @@ def test_threads_share_one_open_file(tmp_path):
         for thread in threads:
             thread.join()
     assert results == [True] * 200
+
+
+class Dribble(io.RawIOBase):
+    """An unbuffered file whose reads give 100 bytes at most."""
+
+    def __init__(self, data: bytes, seekable: bool):
+        self._file, self._seekable = io.BytesIO(data), seekable
+
+    def readable(self):
+        return True
+
+    def seekable(self):
+        return self._seekable
+
+    def seek(self, *where):
+        return self._file.seek(*where)
+
+    def read(self, size=-1):
+        return self._file.read(100 if size < 0 else min(size, 100))
+
+
+@pytest.mark.parametrize("opened", [from_file, from_stream])
+def test_reads_may_give_less_than_was_asked_for(opened):
+    assert rewritten(opened(Dribble(SMALL, opened is from_file))) == SMALL
+
+
+def test_what_is_not_ready_is_said():
+    stream = Dribble(SMALL, False)
+    stream.read = lambda: None  # as of a pipe that is set not to wait
+    with pytest.raises(BlockingIOError, match="not ready"):
+        from_stream(stream)
+
+
+def test_an_open_file_stands_where_it_stood():
+    file = io.BytesIO(b"junk" + SMALL)
+    for _ in range(2):
+        file.seek(4)
+        with from_file(file) as reader:
+            assert rewritten(reader) == SMALL
+        assert file.tell() == 4
+    file.seek(0)
+    with pytest.raises(NotOurFile):
+        from_file(file)
+    assert file.tell() == 0
+    file.seek(4)
+    with from_file(file):
+        file.close()  # and leaving it then is no error
+
+
+def test_a_file_that_is_cut_while_it_is_read():
+    file = io.BytesIO(big_file()[0])
+    with from_file(file) as reader:
+        place = reader.ranges()[-1]
+        file.truncate(place.offset + 1)
+        with pytest.raises(Damaged, match="was cut while it was read"):
+            reader.payload(place.layer, place.tile)
 
 
 def test_nothing_is_asked_for_beyond_a_known_size():

@@ -6,6 +6,8 @@ import errno
 import io
 import json
 import socket
+import struct
+import threading
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from http_samples import serving
 
 import sccodec
 from sccodec.cli import cli
-from sccodec.codecs import image
+from sccodec.codecs import image, verify
 from sccodec.container import extract, from_bytes, from_file, open_url, remote
 from sccodec.errors import BadRequest, Damaged, LimitExceeded, NotOurFile
 
@@ -256,6 +258,14 @@ def test_addresses_that_make_no_sense(url):
         sccodec.open(url)
 
 
+@pytest.mark.parametrize("secret", ["user:secret@", "user:secret@host:80@", "secret@"])
+def test_a_password_in_an_address_is_refused_and_not_printed(secret):
+    done = run("info", f"http://{secret}127.0.0.1/photo.scc")
+    assert done.exit_code == 1
+    assert "password" in done.stderr
+    assert "secret" not in done.stderr
+
+
 def test_other_schemes_are_no_addresses():
     with pytest.raises(BadRequest, match="not an http or https address"):
         open_url("file:///etc/hostname")
@@ -313,6 +323,19 @@ def test_decode_says_what_was_fetched(server, tiled, tmp_path, monkeypatch):
     assert row["bytes_read"] <= row["bytes"] == len(tiled)
 
 
+def test_decode_from_a_server_that_hides_the_length(server, tmp_path):
+    server.length_known = False
+    done = run("decode", server.url, "--layers", "base", "-o", tmp_path / "a.png")
+    assert done.exit_code == 0, done.stderr
+    assert "None" not in done.stderr
+
+
+def test_a_name_that_no_file_can_have_is_refused(server):
+    done = run("decode", f"{server.address}/a%00b.scc")
+    assert (done.exit_code, done.exception.__class__) == (1, SystemExit)
+    assert "holds no name for a file" in done.stderr
+
+
 def test_info_says_what_was_fetched(server, tiled):
     row = json.loads(run("info", "--json", server.url).stdout)
     assert (row["bytes"], row["bytes_read"], row["requests"]) == (
@@ -333,3 +356,53 @@ def test_a_note_and_an_error_on_the_command_line(server):
     assert (done.exit_code, done.stderr) == (1, f"sccodec: error: {url}: not found\n")
     done = run("decode", f"{server.address}/")
     assert (done.exit_code, "holds no name" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("short", [*range(1, 30), 500])
+def test_wherever_the_first_answer_ends_a_sound_file_is_sound(tiled, monkeypatch, short):
+    end = from_bytes(tiled).ranges([1])[0].offset  # also between the layers
+    for cost in (len(tiled) - short, end + 10 - short):
+        monkeypatch.setattr(remote, "REQUEST_COST", cost)
+        with serving(tiled) as server, open_url(server.url, allow_partial=True) as reader:
+            assert reader.check() == []
+            assert server.sent == reader.bytes_read <= len(tiled)
+
+
+def test_a_layer_that_begins_in_the_first_answer_is_one_request(tiled, monkeypatch):
+    ends = from_bytes(tiled).ranges([1])[2].offset + 5  # inside a tile of the enhancement
+    monkeypatch.setattr(remote, "REQUEST_COST", ends)
+    with serving(tiled) as server, sccodec.open(server.url) as file:
+        for name, pixels in file.progressive():
+            np.testing.assert_array_equal(pixels, sccodec.decode(tiled, name))
+        assert len(server.asked) == 2
+        assert file.report.bytes_read == server.sent <= len(tiled)
+        file.decode("base")
+        assert len(file.reader.payload(1, 2)) == file.reader.tiles[1][2].length
+    with serving(tiled) as server, open_url(server.url) as reader:
+        extract(reader, [0], io.BytesIO())
+        extract(reader, [1], io.BytesIO())
+        assert len(server.asked) == 2
+
+
+def test_verify_fetches_every_byte_once(server, tiled):
+    with open_url(server.url, allow_partial=True) as reader:
+        assert verify.verify(reader).verdict == "ok"
+    assert server.sent == len(tiled)
+
+
+def test_a_connection_that_breaks_while_asking_is_said(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def hang_up():
+            for _ in range(20):
+                taken, _ = listening.accept()
+                taken.shutdown(socket.SHUT_WR)
+                taken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                taken.close()
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/x.scc"
+        for _ in range(20):
+            done = run("info", url)
+            assert done.exit_code == 1
+            assert done.stderr.startswith(f"sccodec: error: {url}: ")
