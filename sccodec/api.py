@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, BinaryIO
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sccodec.container import extract as copy_layers
 from sccodec.container import (
@@ -36,7 +36,15 @@ if TYPE_CHECKING:
     from sccodec.codecs.image import Interest, Report
     from sccodec.media.image import Picture
 
-    Source = str | os.PathLike | bytes | BinaryIO
+    class Readable(Protocol):
+        """A file that is open in binary mode."""
+
+        def read(self, size: int = ..., /) -> bytes: ...
+
+    Source = str | os.PathLike | bytes | bytearray | memoryview | Readable
+    Layers = str | int | Iterable[str]
+
+BYTES = (bytes, bytearray, memoryview)
 
 
 def encode(
@@ -49,10 +57,10 @@ def encode(
     step: int | None = None,
     tile: int | None = None,
     roi: Interest | tuple[int, int, int, int] | None = None,
-    metadata: str = "all",
+    metadata: str | Iterable[str] = "all",
     jobs: int = 1,
     effort: int | None = None,
-    **tensor_settings,
+    **tensor_settings: Any,
 ) -> bytes:
     """A picture or a feature tensor -> the bytes of an .scc file.
 
@@ -78,6 +86,7 @@ def encode(
         profile = "tensor"
     if profile == "tensor":
         told = {"quality": quality, "step": step, "roi": roi, "effort": effort}
+        told["metadata"] = None if metadata == "all" else metadata
         for name in (name for name, value in told.items() if value is not None):
             raise BadRequest(f"{name} is for pictures, not for tensors")
         if tile is not None:
@@ -89,7 +98,7 @@ def encode(
     for name in tensor_settings:
         raise TypeError(f"encode() has no argument {name!r} for pictures")
     if roi is not None and not isinstance(roi, image.Interest):
-        roi = image.Interest(tuple(roi))
+        roi = image.Interest(roi)
     settings = image.Settings(
         quality,
         rate,
@@ -107,8 +116,11 @@ def encode(
 
 def _encode_tensor(source, **how) -> bytes:
     from sccodec.codecs import tensor
+    from sccodec.media.image import Picture
     from sccodec.media.tensor import read
 
+    if isinstance(source, Picture) or hasattr(source, "getbands"):
+        raise BadRequest("a picture is no tensor", hint="the profile of pictures is photo")
     known = set(tensor.Settings.__dataclass_fields__)
     for name in set(how) - known:
         raise TypeError(f"encode() has no argument {name!r} for tensors")
@@ -162,13 +174,13 @@ def _array(source):
 
 def decode(
     source: Source,
-    layers: str | int | list[str] = "all",
+    layers: Layers = "all",
     region: tuple[int, int, int, int] | None = None,
     *,
     allow_partial: bool = False,
     jobs: int = 1,
     calibration: Calibration | str | os.PathLike | None = None,
-) -> np.ndarray | dict[str, np.ndarray]:
+) -> np.ndarray | Any:
     """An .scc file -> array (H, W), (H, W, 2), (H, W, 3) or (H, W, 4), uint8 or uint16.
 
     A file of tensors gives the array, or a dictionary of arrays if they have names, in the type
@@ -183,11 +195,19 @@ def decode(
         return file.decode(layers, region, jobs=jobs, calibration=calibration)
 
 
-def extract(source: Source, layers: str | int | list[str] = "base", *, max_bytes=None) -> bytes:
-    """The file with only these layers, or with as many from the first as fit in `max_bytes`."""
+def extract(
+    source: Source,
+    layers: Layers | None = None,
+    *,
+    max_bytes: int | None = None,
+) -> bytes:
+    """The file with only these layers, default the base, or with as many from the first as fit in
+    `max_bytes`."""
+    if layers is not None and max_bytes is not None:
+        raise BadRequest("layers and max_bytes exclude each other")
     with open(source) as file:
         if max_bytes is None:
-            keep = layer_selection(file.header, layers)
+            keep = layer_selection(file.header, "base" if layers is None else layers)
         else:
             keep = fit(file.reader, max_bytes)
         out = io.BytesIO()
@@ -240,7 +260,13 @@ class File:
     def info(self) -> dict:
         return describe(self.reader)
 
-    def picture(self, layers="all", region=None, *, jobs: int = 1) -> Picture:
+    def picture(
+        self,
+        layers: Layers = "all",
+        region: tuple[int, int, int, int] | None = None,
+        *,
+        jobs: int = 1,
+    ) -> Picture:
         """Pixels with alpha, metadata and resolution; see `decode` for the arguments."""
         from sccodec.codecs import image
 
@@ -249,7 +275,14 @@ class File:
         )
         return picture
 
-    def tensors(self, layers="all", names=None, *, jobs: int = 1, calibration=None):
+    def tensors(
+        self,
+        layers: Layers = "all",
+        names: Sequence[str] | None = None,
+        *,
+        jobs: int = 1,
+        calibration: Calibration | str | os.PathLike | None = None,
+    ) -> np.ndarray | Any:
         """The array, or a dictionary of arrays if they have names; `names` picks some."""
         from sccodec.codecs import tensor
 
@@ -265,7 +298,14 @@ class File:
             return found[0].array()
         return {one.name: one.array() for one in found}
 
-    def decode(self, layers="all", region=None, *, jobs: int = 1, calibration=None) -> np.ndarray:
+    def decode(
+        self,
+        layers: Layers = "all",
+        region: tuple[int, int, int, int] | None = None,
+        *,
+        jobs: int = 1,
+        calibration: Calibration | str | os.PathLike | None = None,
+    ) -> np.ndarray | Any:
         """The same as a plain array, gray as (H, W); tensors as `sccodec.decode` gives them."""
         if self.header.kind == "tensor":
             if region is not None:
@@ -277,8 +317,12 @@ class File:
         return stacked[:, :, 0] if stacked.shape[2] == 1 else stacked
 
     def progressive(
-        self, region=None, *, jobs: int = 1, calibration=None
-    ) -> Iterator[tuple[str, np.ndarray]]:
+        self,
+        region: tuple[int, int, int, int] | None = None,
+        *,
+        jobs: int = 1,
+        calibration: Calibration | str | os.PathLike | None = None,
+    ) -> Iterator[tuple[str, np.ndarray | Any]]:
         """(layer name, picture or tensors from all layers up to that one), lowest first."""
         for name in self.layers:
             yield name, self.decode(name, region, jobs=jobs, calibration=calibration)
@@ -294,7 +338,7 @@ class File:
 
 
 def _reader(source: Source, allow_partial: bool) -> Reader:
-    if isinstance(source, (bytes, bytearray, memoryview)):
+    if isinstance(source, BYTES):
         return from_bytes(bytes(source), allow_partial=allow_partial)
     if is_url(source):
         return open_url(source, allow_partial=allow_partial)
@@ -305,7 +349,10 @@ def _reader(source: Source, allow_partial: bool) -> Reader:
     if hasattr(source, "read"):
         # Before Python 3.13 an mmap can seek, but not say so.
         seekable = source.seekable() if hasattr(source, "seekable") else hasattr(source, "tell")
-        return (from_file if seekable else from_stream)(source, allow_partial=allow_partial)
+        name = getattr(source, "name", None)  # a number for a pipe
+        named = {"name": name} if isinstance(name, str) else {}
+        opener = from_file if seekable else from_stream
+        return opener(source, allow_partial=allow_partial, **named)
     raise BadRequest(f"{type(source).__name__} is not a path, bytes or an open file")
 
 
@@ -314,8 +361,11 @@ def _picture(source) -> Picture:
 
     if isinstance(source, image.Picture):
         return source
-    if hasattr(source, "__array_interface__") and not hasattr(source, "getbands"):
-        return image.from_array(source)
-    if hasattr(source, "getbands"):
+    if hasattr(source, "getbands"):  # asked first: __array_interface__ would load the image
         return image.from_pil(source)
+    if hasattr(source, "__array_interface__"):
+        return image.from_array(source)
+    if not (isinstance(source, (str, os.PathLike, *BYTES)) or hasattr(source, "read")):
+        kind = type(source).__name__
+        raise BadRequest(f"{kind} is not an array, an image, a path, bytes or an open file")
     return image.read(source, max_pixels=environment_limits().max_pixels)

@@ -73,7 +73,7 @@ class Settings:
             raise BadRequest(f"step index {self.step!r} is no whole number")
         if self.step is not None and not 0 <= self.step < STEPS:
             raise BadRequest(f"step index {self.step} is not within 0..{STEPS - 1}")
-        if self.effort is not None and not 1 <= self.effort <= 9:
+        if self.effort is not None and self.effort not in range(1, 10):
             raise BadRequest(f"effort {self.effort} is not within 1..9")
 
 

@@ -93,8 +93,9 @@ class Settings:
             raise BadRequest(f"levels {self.levels}, not within 2..{MOST_LEVELS}")
         if len(counts) > 1 and self.layers not in (None, len(counts)):
             raise BadRequest(f"{self.layers} layers, but {len(counts)} numbers of levels")
-        if not 1 <= self.layer_count <= MAX_NAMED_LAYERS:
-            raise BadRequest(f"{self.layer_count} layers, not within 1..{MAX_NAMED_LAYERS}")
+        layers = self.layer_count if self.layers is None else self.layers
+        if not 1 <= layers <= MAX_NAMED_LAYERS:
+            raise BadRequest(f"{layers} layers, not within 1..{MAX_NAMED_LAYERS}")
 
     def _check_clip(self) -> None:
         if isinstance(self.clip, str):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 
+from sccodec.errors import BadRequest
+
 CHUNKS = {"icc": "ICCP", "exif": "EXIF", "xmp": "XMP_"}
 RESOLUTION = "DPI_"
 DPI = struct.Struct("<II")  # across and down, in 1/1000 dots an inch
@@ -16,7 +18,14 @@ def to_chunks(
     """Chunk type -> bytes, of payloads under the names "icc", "exif" and "xmp"."""
     chunks = {CHUNKS[name]: payload for name, payload in metadata.items()}
     if dpi:
-        chunks[RESOLUTION] = DPI.pack(*(min(round(1000 * value), 2**32 - 1) for value in dpi))
+        try:
+            stored = DPI.pack(*(min(round(1000 * value), 2**32 - 1) for value in dpi))
+        except (TypeError, ValueError, ArithmeticError, struct.error):
+            raise BadRequest(
+                f"a resolution of {dpi!r} makes no sense",
+                hint="give dots per inch, across and down",
+            ) from None
+        chunks[RESOLUTION] = stored
     return chunks
 
 

@@ -428,11 +428,21 @@ def from_file(file: BinaryIO, *, name: str = "<file>", **options) -> Reader:
     try:
         file.seek(0, os.SEEK_END)
         reader = Reader(read_at, file.tell() - start, name=name, **options)
+    except NotOurFile as error:
+        rewind()
+        hint = f"it is read from byte {start}, where the open file stands" if start else error.hint
+        raise NotOurFile(str(error), hint=hint) from error
     except BaseException:
         rewind()
         raise
     reader._leave = rewind
     return reader
+
+
+def _from_disk(file: BinaryIO, **options) -> Reader:
+    """Reader of a file whose position does not count: processes that were forked share it."""
+    size = file.seek(0, os.SEEK_END)
+    return Reader(lambda at, length: os.pread(file.fileno(), length, at), size, **options)
 
 
 def open_path(path: str | os.PathLike, **options) -> Reader:
@@ -445,7 +455,8 @@ def open_path(path: str | os.PathLike, **options) -> Reader:
         if not file.seekable():
             with file:
                 return from_stream(file, name=os.fspath(path), **options)
-        reader = from_file(file, name=os.fspath(path), **options)
+        opener = _from_disk if hasattr(os, "pread") else from_file
+        reader = opener(file, name=os.fspath(path), **options)
         reader._leave = file.close
         return reader
     except BaseException:

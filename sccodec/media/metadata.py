@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import struct
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -33,13 +34,16 @@ DESCRIPTIVE_TAGS = (270, 271, 272, ORIENTATION, 305, 306, 315, 316, 33432, EXIF_
 XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:\s*=\s*[\"']|>))(\d)")
 
 
-def parse_selection(spec: str) -> frozenset[str]:
+def parse_selection(spec: str | Iterable[str]) -> frozenset[str]:
     """The kinds that "all", "none" or a list such as "icc,exif" names."""
     if spec == "all":
         return frozenset(KINDS)
     if spec == "none":
         return frozenset()
-    names = [name.strip() for name in spec.split(",")]
+    try:
+        names = [name.strip() for name in (spec.split(",") if isinstance(spec, str) else spec)]
+    except (TypeError, AttributeError):
+        names = [spec]
     for name in names:
         if name not in KINDS:
             raise BadRequest(

@@ -82,7 +82,6 @@ def _from_palette(image: Image.Image) -> tuple[np.ndarray, tuple[str, ...]]:
     # A profile of an RGB palette does not fit gray samples, so it keeps the picture RGB.
     gray = (colours == colours[:, :1]).all() and "icc_profile" not in image.info
     array = np.asarray(image.convert("RGBA" if clear else "RGB"))
-    image.info.pop("transparency", None)  # now in the alpha channel
     if gray:
         array = array[:, :, 2:] if clear else array[:, :, 0]
     return array, (f"palette converted to {'gray' if gray else 'RGB'}",)

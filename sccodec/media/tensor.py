@@ -115,7 +115,8 @@ def from_array(array, name: str = "") -> Tensor:
     if kind not in NATIVE:
         raise BadRequest(
             f"{called(name)} holds {array.dtype.name}; known are {', '.join(NATIVE)} and bfloat16",
-            hint="convert it first, for example with .astype('float32')",
+            hint="convert it first, for example with .astype('float32')"
+            + ("; a picture is (H, W) or (H, W, 1..4)" if kind in ("uint8", "uint16") else ""),
         )
     return Tensor(name, array, kind)
 

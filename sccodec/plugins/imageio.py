@@ -14,7 +14,7 @@ from sccodec import api
 from sccodec.container import is_url
 from sccodec.container.describe import describe
 from sccodec.container.metadata import from_chunks
-from sccodec.errors import NotOurFile
+from sccodec.errors import NotOurFile, Unsupported
 from sccodec.media.metadata import EXIF_PREFIX
 from sccodec.media.reading import upright
 from sccodec.plugins import os_errors
@@ -26,9 +26,13 @@ Index = int | EllipsisType | None
 
 def register() -> None:
     """Makes imageio know the plugin and the extension; a second call changes nothing."""
-    known_plugins[NAME] = PluginConfig(
+    plugin = PluginConfig(
         name=NAME, class_name=SccPlugin.__name__, module_name=__name__, install_name=NAME
     )
+    # In front, since some of the others take whatever they are given for theirs.
+    others = {name: other for name, other in known_plugins.items() if name != NAME}
+    known_plugins.clear()
+    known_plugins.update({NAME: plugin} | others)
     known_extensions[EXTENSION] = [
         FileExtension(name="sccodec layered picture", extension=EXTENSION, priority=[NAME])
     ]
@@ -48,6 +52,7 @@ class SccPlugin(PluginV3):
             self._picture = self._open()
         elif request.extension != EXTENSION:
             raise InitializationError(f"sccodec writes {EXTENSION} files only")
+        self._written = False
 
     def _open(self) -> api.File:
         if is_url(self.request.filename) and self.request.extension == EXTENSION:
@@ -58,9 +63,13 @@ class SccPlugin(PluginV3):
                 source.seek(0)  # another plugin may have looked at it before
         with os_errors():
             try:
-                return api.open(source)
+                file = api.open(source)
             except NotOurFile as error:
                 raise InitializationError(str(error)) from error
+            if file.header.kind != "picture":
+                file.close()
+                raise Unsupported(f"{file.reader.name}: not a still picture")
+            return file
 
     def read(
         self,
@@ -91,6 +100,7 @@ class SccPlugin(PluginV3):
         exif: bytes | None = None,
         xmp: bytes | str | None = None,
         dpi: tuple[float, float] | None = None,
+        is_batch: bool | None = None,
         **options,
     ) -> bytes | None:
         """Write one picture of the shapes that `read` returns; bytes for the target "<bytes>".
@@ -103,12 +113,15 @@ class SccPlugin(PluginV3):
             if len(ndimage) != 1:
                 raise ValueError(f"an .scc file holds one picture, not {len(ndimage)}")
             (ndimage,) = ndimage
+        if self._written:
+            raise ValueError("an .scc file holds one picture, and that is written")
         xmp = xmp.encode() if isinstance(xmp, str) else xmp
         given = {"icc": icc_profile, "exif": (exif or b"").removeprefix(EXIF_PREFIX), "xmp": xmp}
         with os_errors():
             picture = upright(np.asarray(ndimage), {k: v for k, v in given.items() if v}, dpi)
             data = api.encode(picture, **options)
         self.request.get_file().write(data)
+        self._written = True
         return data if self.request.raw_uri == RETURN_BYTES else None
 
     def properties(self, index: Index = None) -> ImageProperties:

@@ -187,15 +187,32 @@ def _picture(image: Image.Image, given: Mapping) -> Picture:
     """The picture upright, with its own metadata or what was given instead."""
     from sccodec.media.image import from_pil
 
+    if "exif" in given:  # that of a TIFF does not lie in info
+        image = image.copy()
+    own, image.info = image.info, _told(image.info, given)
+    try:
+        picture = from_pil(image)
+    finally:
+        image.info = own
+    names = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}
+    metadata = {
+        kind: payload
+        for kind, payload in picture.metadata.items()
+        if given.get(names[kind], payload)
+    }
+    dpi = picture.dpi
+    if "dpi" in given and (image.format == "TIFF" or not given["dpi"]):
+        dpi = given["dpi"] or None
+    if given.get("dpi") and dpi is None:
+        raise OSError(f"a resolution of {given['dpi']!r} makes no sense")
+    return replace(picture, metadata=metadata, dpi=dpi)
+
+
+def _told(info: Mapping, given: Mapping) -> dict:
+    """What is known of the pixels as they lie, before they are turned and converted; what was
+    given counts more."""
+    told = dict(info)
     if "exif" in given:  # it says which side is up
         exif = given["exif"] or b""
-        image = image.copy()
-        image.info["exif"] = exif.tobytes() if isinstance(exif, Image.Exif) else exif
-    picture = from_pil(image)
-    metadata = dict(picture.metadata)
-    for kind, name in (("icc", "icc_profile"), ("xmp", "xmp")):
-        if name in given:
-            payload = given[name] or b""
-            metadata[kind] = payload.encode() if isinstance(payload, str) else bytes(payload)
-    metadata = {kind: payload for kind, payload in metadata.items() if payload}
-    return replace(picture, metadata=metadata, dpi=given.get("dpi", picture.dpi) or None)
+        told["exif"] = exif.tobytes() if isinstance(exif, Image.Exif) else exif
+    return told | {n: given[n] for n in ("icc_profile", "xmp", "dpi") if given.get(n)}

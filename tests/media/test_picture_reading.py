@@ -11,6 +11,7 @@ import pytest
 from pictures import noise, png16, saved, smooth, tiff
 from PIL import Image, ImageOps
 
+from sccodec.api import _picture
 from sccodec.errors import BadRequest, NotOurFile, Unsupported
 from sccodec.media.image import from_array, from_pil, read, to_pil
 
@@ -160,6 +161,8 @@ def test_pillow_images_keep_their_colour_key(bits, colour, rows, key):
             image.load()
         assert np.array_equal(from_pil(image).alpha > 0, wanted)
         assert np.array_equal(from_pil(image).alpha > 0, wanted)  # and a second time
+    image = Image.open(io.BytesIO(data))
+    assert np.array_equal(_picture(image).alpha > 0, wanted)  # as `sccodec.encode` takes it
 
 
 def test_palettes_with_alpha_keep_it():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 
+import imageio.v2 as iio2
 import imageio.v3 as iio
 import numpy as np
 import pytest
@@ -52,9 +53,35 @@ def test_every_kind_of_source(scc, path, tmp_path):
     whole = sccodec.decode(scc)
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("photo.scc", scc)
-    for source in (path, str(path), scc, io.BytesIO(scc), tmp_path / "a.zip" / "photo.scc"):
+    (tmp_path / "photo").write_bytes(scc)
+    nameless, archived = tmp_path / "photo", tmp_path / "a.zip" / "photo.scc"
+    for source in (path, str(path), scc, io.BytesIO(scc), archived, nameless):
         np.testing.assert_array_equal(iio.imread(source), whole)
         np.testing.assert_array_equal(iio.imread(source, plugin="sccodec"), whole)
+
+
+def test_an_open_file_is_read(scc, path):
+    with open(path, "rb") as file:
+        np.testing.assert_array_equal(iio.imread(file), sccodec.decode(scc))
+
+
+def test_a_tensor_file_is_refused(tmp_path):
+    path = tmp_path / "features.scc"
+    path.write_bytes(sccodec.encode({"a": np.zeros((4, 8, 3), np.float32)}))
+    for function in (iio.imread, iio.improps, iio.immeta):
+        with pytest.raises(OSError, match=r"features\.scc: not a still picture"):
+            function(path)
+
+
+def test_a_file_holds_one_picture(tmp_path):
+    path, pixels = tmp_path / "photo.scc", sample((70, 90))
+    with iio.imopen(path, "w") as file:
+        file.write(pixels, profile="tiny-1")
+        with pytest.raises(ValueError, match="holds one picture, and that is written"):
+            file.write(pixels, profile="tiny-1")
+    written = iio.imread(path)
+    iio2.mimwrite(path, [pixels], profile="tiny-1")
+    np.testing.assert_array_equal(iio.imread(path), written)
 
 
 def test_layers_and_regions(scc, path):

@@ -252,6 +252,33 @@ def test_the_maker_of_a_tiff_is_kept_beside_a_new_resolution(tmp_path):
 # -- saving --------------------------------------------------------------------------------
 
 
+def test_saving_leaves_the_transparency_of_a_palette():
+    image = Image.fromarray(SAMPLES["RGB"]).convert("P")
+    image.info["transparency"] = 5
+    assert opened(saved(image)).mode == opened(saved(image)).mode == "RGBA"
+    assert image.info["transparency"] == 5
+
+
+def test_what_save_is_given_is_of_the_pixels_as_they_lie():
+    image = Image.fromarray(SAMPLES["RGB"])
+    with opened(saved(image, exif=exif(6), dpi=(300, 150))) as again:
+        assert again.size == image.size[::-1]
+        assert again.info["dpi"] == (150, 300)
+    turned = b'<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="6"/>'
+    for given in (turned, turned.decode()):
+        with opened(saved(image, xmp=given)) as again:
+            assert again.size == image.size[::-1]
+            assert b'tiff:Orientation="1"' in again.info["xmp"]
+    with opened(saved(image.convert("CMYK"), icc_profile=ICC)) as again:
+        assert "icc_profile" not in again.info
+
+
+@pytest.mark.parametrize("dpi", [(-1, 1), (float("inf"), 1), 300, (300, 300, 1), ("a", "b")])
+def test_a_resolution_that_makes_no_sense_is_refused(dpi):
+    with pytest.raises(OSError, match="makes no sense"):
+        saved(Image.fromarray(SAMPLES["L"]), dpi=dpi)
+
+
 def test_options_reach_the_encoder(tmp_path):
     image = Image.fromarray(picture(130, 200))
     low, high = saved(image, quality=0), saved(image, quality=100)
