@@ -36,7 +36,7 @@ def centre(pixels: np.ndarray, side: int | None) -> np.ndarray:
     """The square in the middle, or all of the picture."""
     if side is None:
         return pixels
-    top, left = ((length - side) // 2 for length in pixels.shape[:2])
+    top, left = (max(length - side, 0) // 2 for length in pixels.shape[:2])
     return pixels[top : top + side, left : left + side]
 
 

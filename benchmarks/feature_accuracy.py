@@ -242,7 +242,7 @@ def report(data: dict) -> str:
 
 
 def same_place(row: dict, place: dict) -> bool:
-    return (row["network"], row["split"]) == (place["network"], place["split"])
+    return all(row[name] == place[name] for name in ("network", "split", "pictures"))
 
 
 def section(place: dict, rows: list[dict]) -> list[str]:

@@ -9,6 +9,8 @@ import click
 
 from sccodec.cli import border
 
+FILES = ("original.png", "photo.scc", "base.scc", "rest.scc", "joined.scc", "base.png", "all.png")
+
 
 @click.command("demo")
 @click.option("-o", "--output", default="sccodec-demo", show_default=True, metavar="DIR")
@@ -24,11 +26,18 @@ def command(output, rate, as_json):
     import numpy as np
 
     import sccodec
-    from sccodec.errors import CodecError
+    from sccodec.errors import BadRequest, CodecError
     from sccodec.media import image
 
+    if not output:
+        raise BadRequest("no folder to write into")
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
+    there = [folder / name for name in FILES if (folder / name).exists()]
+    if 0 < len(there) < len(FILES):
+        raise BadRequest(
+            f"{there[0]} exists, and is not of an earlier demo", hint="-o names another folder"
+        )
     source = Path(__file__).parents[1] / "demo" / "photo.png"
     original = image.read(source)
     pixels = original.width * original.height

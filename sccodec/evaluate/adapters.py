@@ -109,7 +109,7 @@ def scc(name: str, settings: tuple[float, ...], by_step: bool = False) -> Adapte
     except WrongModel as error:
         raise BadRequest(f"codec {name}: {error}", hint="sccodec models lists them") from None
     names = [plan.name for plan in model.layers]
-    if layer and layer not in names:
+    if ":" in head and layer not in names:
         raise BadRequest(f"codec {name}: model {model.id} has layers {', '.join(names)}")
     layers = up_to(model, names.index(layer)) if layer else []
     what = f"the file extracted down to its {layer}" if layer else "the whole file"
@@ -142,11 +142,14 @@ def scc_by_step(name: str) -> Adapter:
 # -- others' ----------------------------------------------------------------------------------
 
 
-def _save(kind: str, options: Callable[[float], dict], pixels: np.ndarray, setting: float, _):
+def _save(
+    kind: str, options: Callable[[float], dict], pixels: np.ndarray, setting: float, threads: int
+):
     from PIL import Image
 
     out = io.BytesIO()
-    Image.fromarray(pixels).save(out, kind, **options(setting))
+    more = {"max_threads": threads} if kind == "AVIF" else {}  # else all cores, and other bytes
+    Image.fromarray(pixels).save(out, kind, **options(setting), **more)
     return out.getvalue()
 
 

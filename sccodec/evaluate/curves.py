@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sccodec.errors import BadRequest
+from sccodec.errors import SENSELESS_JSON, BadRequest
 from sccodec.evaluate.quality import finite, ms_ssim_db
 
 # Measures that a curve may have, and what they are called.
@@ -82,7 +82,9 @@ class MeanDifference:
     of: int  # pictures that there are
 
 
-def mean_bd_rate(anchor: list[dict], test: list[dict], measure: str) -> MeanDifference | None:
+def mean_bd_rate(
+    anchor: list[dict], test: list[dict], measure: str, of: int | None = None
+) -> MeanDifference | None:
     """BD-rate of each picture by itself, averaged: rows of two codecs, told apart by `digest`.
 
     Whatever a codec's setting asks for, a rate or a quality, a picture's own curve is the same, so
@@ -101,7 +103,7 @@ def mean_bd_rate(anchor: list[dict], test: list[dict], measure: str) -> MeanDiff
             percents.append(difference.percent)
     if not percents:
         return None
-    return MeanDifference(float(np.mean(percents)), len(percents), len(pictures))
+    return MeanDifference(float(np.mean(percents)), len(percents), of or len(pictures))
 
 
 def _points(rows: Iterable[dict], measure: str) -> list[tuple[float, float]]:
@@ -123,9 +125,10 @@ def _rising(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def mean_curve(name: str, rows: list[dict], pictures: int) -> Curve:
-    """The mean of bpp and of each measure (of dB, not of errors) over pictures, by setting.
+    """The mean of bpp and of each measure over pictures, by setting.
 
-    As CompressAI does. A setting that some picture lacks is left out, and so is a measure.
+    As CompressAI does: of the dB of PSNR, not of errors, but of MS-SSIM before it is put into dB.
+    A setting that some picture lacks is left out, and so is a measure.
 
     Only curves of settings of one kind compare: at one rate for every picture the decibels of easy
     and hard ones lie far apart, at one quality their rates do, and the means of the two kinds
@@ -140,6 +143,8 @@ def mean_curve(name: str, rows: list[dict], pictures: int) -> Curve:
         for key in ("bpp", "ms_ssim", *MEASURES, *COSTS):
             values = [row.get(key) for row in group]
             point[key] = None if None in values else float(np.mean(values))
+        if point["ms_ssim"] is not None:  # as published means are: of MS-SSIM, then in dB
+            point["ms_ssim_db"] = finite(ms_ssim_db(point["ms_ssim"]))
         points.append(point)
     return Curve(name, tuple(sorted(points, key=lambda p: p["bpp"])))
 
@@ -155,16 +160,23 @@ def read_published(name: str, wanted: list[str] | None = None) -> list[Curve]:
         curves = {
             codec: Curve(codec, tuple(sorted(map(_published, rows), key=lambda p: p["bpp"])), True)
             for codec, rows in content.items()
-            if not codec.startswith("_")
+            if not codec.startswith("_") and _printable(codec)
         }
     except OSError as error:
         raise BadRequest(f"{name}: {(error.strerror or str(error)).lower()}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (*SENSELESS_JSON, OverflowError) as error:
         raise BadRequest(f"{name}: not a file of published curves: {error!r}") from None
     for codec in wanted or ():
         if codec not in curves:
             raise BadRequest(f"{name} has no curve {codec!r}", hint=f"it has {', '.join(curves)}")
-    return [curves[codec] for codec in (curves if wanted is None else wanted)]
+    return [curves[codec] for codec in (curves if wanted is None else dict.fromkeys(wanted))]
+
+
+def _printable(name: str) -> bool:
+    """True; ValueError for a name that neither XML nor a terminal can hold."""
+    if not name.isprintable():
+        raise ValueError(f"a curve called {name!r}")
+    return True
 
 
 def _published(row: dict) -> dict:
@@ -176,6 +188,10 @@ def _published(row: dict) -> dict:
             point[name] = float(row[name])
             if not math.isfinite(point[name]):
                 raise ValueError(f"{name} of {row[name]}")
+    if len(point) == 1:
+        raise ValueError(f"a point with neither psnr nor ms_ssim: {row}")
     if "ms_ssim" in point:
+        if point["ms_ssim"] > 1:
+            raise ValueError(f"ms_ssim of {row['ms_ssim']}; it is 0 to 1, not dB")
         point["ms_ssim_db"] = finite(ms_ssim_db(point["ms_ssim"]))
     return point

@@ -6,9 +6,10 @@ import json
 import os
 from pathlib import Path
 
-from sccodec.errors import BadRequest, Damaged
+from sccodec.errors import SENSELESS_JSON, BadRequest, Damaged
 
 NAME = "journal.jsonl"
+REPORTS = ("points.csv", "report.json", "report.html", "layers.json", "bench.json", "bench.html")
 
 
 class Journal:
@@ -16,6 +17,7 @@ class Journal:
 
     `add` writes at once: what is measured is never lost. Later lines add to earlier ones of
     the same key. A last line that a stop cut short is dropped; any other bad line is Damaged.
+    Raises BadRequest for a folder with reports that no journal here has led to.
     """
 
     def __init__(self, folder: Path):
@@ -26,6 +28,13 @@ class Journal:
         self._facts: dict[tuple, dict] = {}
         if self.path.exists():
             self._read()
+            return
+        for report in (folder / name for name in REPORTS):
+            if report.exists():
+                raise BadRequest(
+                    f"{report} exists, and no measurements are beside it",
+                    hint="name another folder, since a report of that name would be written",
+                )
 
     def _read(self) -> None:
         data = self.path.read_bytes()
@@ -34,7 +43,7 @@ class Journal:
             try:
                 row = json.loads(line)
                 self._facts.setdefault(tuple(row["key"]), {}).update(row["facts"])
-            except (ValueError, KeyError, TypeError) as error:
+            except SENSELESS_JSON as error:
                 raise Damaged(
                     f"{self.path}: line {number} is not a measurement: {error!r}",
                     hint="take the line out, or name another folder",

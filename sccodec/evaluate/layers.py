@@ -132,7 +132,11 @@ def price(other: Adapter, pixels: np.ndarray, layers: list[dict]) -> list[dict]:
     found = []
     for row in layers:
         wanted = math.inf if row["psnr"] is None else row["psnr"]  # None: without loss
-        file = match.smallest_as_good(other, pixels, wanted)
+        try:
+            file = match.smallest_as_good(other, pixels, wanted)
+        except BadRequest as error:  # a side that a format cannot hold
+            found.append({"layer": row["name"], "met": False, "refused": str(error)})
+            continue
         percent = 100 * (row["file_bytes"] / len(file.data) - 1)
         found.append(
             {"layer": row["name"], "bytes": len(file.data), "percent": percent, "met": file.met}

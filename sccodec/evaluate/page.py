@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+WEBP_SIDE = 16383  # pixels, the most that WebP holds
 ASSETS = Path(__file__).parent / "assets"
 
 
@@ -79,9 +80,10 @@ def slider(title: str, views: list[View]) -> str:
 
 
 def embedded(pixels: np.ndarray) -> str:
-    """The pixels as they are, as a data address: WebP without loss."""
+    """The pixels as they are, as a data address: WebP without loss, PNG beyond its sides."""
     from PIL import Image
 
-    out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "WEBP", lossless=True, method=4)
-    return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
+    out, kind = io.BytesIO(), "webp" if max(pixels.shape[:2]) <= WEBP_SIDE else "png"
+    options = {"lossless": True, "method": 4} if kind == "webp" else {}
+    Image.fromarray(pixels).save(out, kind, **options)
+    return f"data:image/{kind};base64," + base64.b64encode(out.getvalue()).decode()

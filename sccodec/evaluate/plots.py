@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from html import escape
 
@@ -43,19 +43,20 @@ class Axis:
 
     @property
     def ticks(self) -> list[float]:
-        if self.log:
-            first = math.floor(math.log10(self.low))
-            decades = range(first, math.ceil(math.log10(self.high)) + 1)
-            wide = math.log10(self.high / self.low) > 2
-            marks = (1,) if wide else (1, 2, 5)
-            found = [m * 10.0**d for d in decades for m in marks]
-        else:
-            step = _round_step((self.high - self.low) / 7)
-            found = [
-                i * step
-                for i in range(math.ceil(self.low / step - 1e-9), 1 + int(1e-9 + self.high / step))
-            ]
-        return [t for t in found if self.low * 0.999999 <= t <= self.high * 1.000001]
+        if self.log and len(marks := self._inside(self._decades())) > 1:
+            return marks
+        step = _round_step((self.high - self.low) / 7)
+        first, last = math.ceil(self.low / step - 1e-9), int(1e-9 + self.high / step)
+        return self._inside(i * step for i in range(first, last + 1))
+
+    def _decades(self) -> list[float]:
+        first = math.floor(math.log10(self.low))
+        decades = range(first, math.ceil(math.log10(self.high)) + 1)
+        wide = math.log10(self.high / self.low) > 2
+        return [m * 10.0**d for d in decades for m in ((1,) if wide else (1, 2, 5))]
+
+    def _inside(self, marks: Iterable[float]) -> list[float]:
+        return [t for t in marks if self.low * 0.999999 <= t <= self.high * 1.000001]
 
 
 def _round_step(rough: float) -> float:

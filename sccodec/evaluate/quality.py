@@ -15,6 +15,7 @@ LUMA = np.array([0.299, 0.587, 0.114])
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 WINDOW, SIGMA = 11, 1.5
 K1, K2 = 0.01, 0.03
+SSIMULACRA2_SIDE = 8  # pixels a side, below which it compares nothing
 SMALLEST = (WINDOW - 1) * 2 ** (len(SCALE_WEIGHTS) - 1) + 1  # pixels a side: 161
 
 
@@ -81,7 +82,10 @@ def ms_ssim_db(value: float) -> float:
 
 
 def ssimulacra2(a: np.ndarray, b: np.ndarray) -> float | None:
-    """SSIMULACRA2 by the package of that name, up to 100; None where it is not installed."""
+    """SSIMULACRA2 by the package of that name, up to 100; None where it is not installed, and
+    below 8 pixels a side, where it compares nothing."""
+    if min(a.shape[:2]) < SSIMULACRA2_SIDE:
+        return None
     try:
         from ssimulacra2 import compute_ssimulacra2
     except ImportError:

@@ -55,7 +55,8 @@ class Point:
 def place(folder: Path, picture: Original, codec: Adapter, what: str) -> Path:
     """A file of one picture by one version of a codec, below `folder`."""
     version = hashlib.sha256(codec.version.encode()).hexdigest()[:6]
-    stem = f"{Path(picture.name).stem}-{picture.digest[:6]}-{what}-{version}"
+    stem = Path(picture.name).stem.encode()[:150].decode(errors="ignore")  # names have an end
+    stem = f"{stem}-{picture.digest[:6]}-{what}-{version}"
     return folder / "files" / codec.name.replace(":", "-") / (stem + codec.suffix)
 
 
@@ -120,7 +121,9 @@ def measure(
         if "refused" in facts:
             return False
         # Measured before a package was there, or with other threads than all else of this run.
-        anew = ("psnr" in figures and facts.get("ssimulacra2") is None and gradable) or (
+        small = min(point.picture.width, point.picture.height) < quality.SSIMULACRA2_SIDE
+        ungraded = gradable and not small and facts.get("ssimulacra2") is None
+        anew = ("psnr" in figures and ungraded) or (
             "encode_s" in figures and facts.get("threads") != jobs
         )
         return anew or any(figure not in facts for figure in figures)
@@ -184,6 +187,7 @@ def _code_timed(
     path: str, codec: tuple[str, bool], setting: float, target: Path, threads: int
 ) -> dict:
     """Writes one file: seconds, processor seconds and peak memory of both directions."""
+    machine.use_cores(threads)
     adapter, pixels = _adapter(*codec), load(path)
     try:
         if codec not in _warm:  # libraries load and threads start once
@@ -193,7 +197,8 @@ def _code_timed(
     except BadRequest as error:
         return {"refused": str(error)}
     _, decoding = machine.clocked(lambda: adapter.decode(data, threads), "decode")
-    put(target, data)
+    if not target.exists():  # else it is what was graded; threads may change the bytes
+        put(target, data)
     return encoding | decoding | {"threads": threads}
 
 

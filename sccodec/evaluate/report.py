@@ -75,7 +75,7 @@ class Report:
         return {
             measure: {
                 anchor: {
-                    name: mean_bd_rate(rows[anchor], rows[name], measure)
+                    name: mean_bd_rate(rows[anchor], rows[name], measure, len(self.pictures))
                     for name in rows
                     if name != anchor
                 }

@@ -9,6 +9,7 @@ section 9. Of channels behind a rectifier it is that of what they were before, s
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -85,7 +86,7 @@ class Basis:
 
 def _items(planes: np.ndarray, channels: int) -> np.ndarray:
     """(n, C, elements of a plane)"""
-    return planes.reshape(-1, channels, planes[0].size if len(planes) else 0)
+    return planes.reshape(len(planes) // channels, channels, math.prod(planes.shape[1:]))
 
 
 class Covariance:
