@@ -30,7 +30,6 @@ from sccodec.latents.scalar import Embedded, Quantiser
 from sccodec.media.tensor import Tensor
 
 FORMAT = 1
-BEFORE = "the first of that name"  # of several files that are fitted to
 ANY = ""  # the entry for tensors that have no entry of their own
 
 
@@ -99,9 +98,9 @@ def _for(tensor: Tensor, fitted: Mapping[str, Fitted]) -> Fitted:
     return found
 
 
-def _check_channels(tensor: Tensor, grid: Grid, count: int, of: str = "its calibration") -> None:
+def _check_channels(tensor: Tensor, grid: Grid, count: int) -> None:
     if count != grid.channels:
-        raise BadRequest(f"{tensor.called} has {grid.channels} channels, {of} {count}")
+        raise BadRequest(f"{tensor.called} has {grid.channels} channels, its calibration {count}")
 
 
 def calibrate(groups: Iterable[Sequence[Tensor]], settings: Settings) -> Calibration:
@@ -127,7 +126,7 @@ def calibrate(groups: Iterable[Sequence[Tensor]], settings: Settings) -> Calibra
                 first = firsts[tensor.name] = tensor
             if settings.channelwise:
                 grids = [grid_of(one, settings) for one in (tensor, first)]
-                _check_channels(tensor, grids[0], grids[1].channels, BEFORE)
+                _check_channels(tensor, grids[0], grids[1].channels)
             stats[tensor.name] = gather(tensor, settings, stats.get(tensor.name))
     if not stats:
         raise BadRequest("no tensors to calibrate with")
@@ -151,7 +150,7 @@ def calibrate_bases(groups: Iterable[Sequence[Tensor]], settings: Settings) -> C
                     f"that of 2 to {MOST_CHANNELS} channels is learnt"
                 )
             covariance = found.setdefault(tensor.name, Covariance(grid.channels))
-            _check_channels(tensor, grid, len(covariance.total), BEFORE)
+            _check_channels(tensor, grid, len(covariance.total))
             item = math.prod(grid.canonical[1:])
             grid = replace(grid, tile=max(grid.tile, item), whole=True)
             window = Window(grid, tensor.values)

@@ -68,3 +68,9 @@ def test_demo_runs_the_main_job(tmp_path, monkeypatch, photo_is_tiny):
         assert float(psnr) == pytest.approx(told, abs=0.011)
     rows = run("demo", "--json").out  # a second run replaces the files
     assert rows.startswith(b'[{"layers": "base"')
+    (folder / "rest.scc").unlink()
+    before = (folder / "photo.scc").stat().st_mtime_ns
+    for output in ("sccodec-demo", ""):  # what may be somebody's own is not replaced
+        refused = run("demo", "-o", output)
+        assert refused.code == 1, refused.out
+    assert (folder / "photo.scc").stat().st_mtime_ns == before

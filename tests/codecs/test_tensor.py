@@ -774,6 +774,9 @@ def test_what_a_basis_is_learnt_from():
         calibrate_bases([[from_array(mixed(1)[:1])]], Settings())
     with pytest.raises(BadRequest, match="has 5 channels, its calibration 12"):
         calibrate_bases([[from_array(mixed(1))], [from_array(mixed(1)[:5])]], Settings())
+    for shape in ((0, 8, 4, 4), (1, 8, 0, 4), (1, 8, 4, 0), (0, 3)):
+        with pytest.raises(BadRequest, match="too few elements"):
+            calibrate_bases([[from_array(np.zeros(shape, np.float32))]], Settings())
     with pytest.raises(BadRequest, match="too few elements"):
         calibrate_bases([[from_array(mixed(1)[:, :1, :1])]], Settings())
     with pytest.raises(BadRequest, match="too large"):

@@ -152,6 +152,9 @@ def test_published_curves_are_read_and_chosen():
     [
         *("", "[1]", '{"a": 3}', '{"a": [{"psnr": 3}]}', '{"a": [{"bpp": -1, "psnr": 3}]}'),
         *('{"a": [{"bpp": 1, "psnr": NaN}]}', '{"a": [{"bpp": 1, "ms_ssim": Infinity}]}'),
+        *('{"a": [{"bpp": 1, "ms_ssim": 14.2}]}', '{"a": [{"bpp": 1, "psnr-rgb": 30}]}'),
+        *("[" * 100_000, '{"a": [{"bpp": 1' + "0" * 400 + ', "psnr": 3}]}'),
+        *('{"a\\ud800": [{"bpp": 1, "psnr": 3}]}', '{"a\\u0001": [{"bpp": 1, "psnr": 3}]}'),
     ],
 )
 def test_a_file_without_curves_is_refused(tmp_path, text):
@@ -161,6 +164,27 @@ def test_a_file_without_curves_is_refused(tmp_path, text):
         read_published(path)
     with pytest.raises(BadRequest, match="no such file"):
         read_published(tmp_path / "missing.json")
+
+
+def test_a_mean_curve_read_as_a_published_one_is_the_same(tmp_path):
+    rows = [
+        {"digest": d, "setting": s, "bpp": s, "psnr": 30 + 5 * s + d, "ms_ssim": 1 - 0.1**s / d}
+        for d in (1, 3)
+        for s in (0.5, 1.0, 1.5)
+    ]
+    rows = [row | {"ms_ssim_db": -10 * math.log10(1 - row["ms_ssim"])} for row in rows]
+    mean = mean_curve("x", rows, 2)
+    path = tmp_path / "curves.json"
+    points = [{k: p[k] for k in ("bpp", "psnr", "ms_ssim")} for p in mean.points]
+    path.write_text(json.dumps({"x": points}))
+    (published,) = read_published(path, ["x", "x"])
+    for measure in ("psnr", "ms_ssim_db"):
+        assert bd_rate(mean.of(measure), published.of(measure)).percent == pytest.approx(0)
+
+
+def test_pictures_that_both_codecs_refuse_count_too():
+    rows = [{"digest": "a", "bpp": bpp, "psnr": psnr} for bpp, psnr in CURVE]
+    assert (mean_bd_rate(rows, rows, "psnr").of, mean_bd_rate(rows, rows, "psnr", 3).of) == (1, 3)
 
 
 def test_a_published_picture_without_a_difference_has_no_decibels(tmp_path):

@@ -48,6 +48,20 @@ def test_a_file_is_no_folder(tmp_path):
         Journal(tmp_path / "report")
 
 
+def test_a_report_that_no_journal_led_to_is_not_replaced(tmp_path):
+    (tmp_path / "report.html").write_text("mine")
+    with pytest.raises(BadRequest, match=r"report\.html exists"):
+        Journal(tmp_path)
+    (tmp_path / "journal.jsonl").write_text("")
+    assert Journal(tmp_path).keys == []
+
+
+def test_a_line_without_end_is_named(tmp_path):
+    (tmp_path / "journal.jsonl").write_text("[" * 100_000 + "\n")
+    with pytest.raises(Damaged, match="line 1 is not a measurement"):
+        Journal(tmp_path)
+
+
 def test_numbers_that_json_lacks_are_refused(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         Journal(tmp_path).add(KEY, psnr=float("inf"))

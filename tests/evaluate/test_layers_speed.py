@@ -13,7 +13,7 @@ from PIL import Image
 
 import sccodec
 from sccodec.errors import BadRequest
-from sccodec.evaluate import layers, machine, speed, speed_report
+from sccodec.evaluate import adapters, layers, machine, speed, speed_report
 from sccodec.evaluate.quality import psnr
 from sccodec.profiles.registry import find
 
@@ -65,6 +65,12 @@ def test_the_price_of_a_layer(found):
     assert base["bytes"] > 0
     for row, rows in zip(found["price"]["jpeg"], found["layers"], strict=True):
         assert row["percent"] == pytest.approx(100 * (rows["file_bytes"] / row["bytes"] - 1))
+
+
+def test_a_codec_that_cannot_hold_a_picture_has_no_price():
+    rows = [{"name": "base", "psnr": 30.0, "file_bytes": 100}]
+    (row,) = layers.price(adapters.find("webp"), np.zeros((1, 17000, 3), np.uint8), rows)
+    assert not row["met"] and "webp" in row["refused"]
 
 
 def test_a_region_reads_less_and_damage_stays_local(found):

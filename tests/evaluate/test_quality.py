@@ -62,6 +62,13 @@ def test_ssimulacra2_falls_with_noise():
     assert scores[-1] < 50
 
 
+def test_ssimulacra2_of_small_pictures_is_none():
+    pytest.importorskip("ssimulacra2")
+    a = picture(8, 64)
+    assert quality.ssimulacra2(a, 255 - a) is not None
+    assert quality.ssimulacra2(a[:7], 255 - a[:7]) is None  # nothing is compared there
+
+
 def test_every_measure_is_a_number_or_none(monkeypatch):
     a = picture(192, 256)
     assert all(isinstance(value, float) for value in quality.measure(a, noisy(a, 5)).values())

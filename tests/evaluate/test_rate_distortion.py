@@ -294,6 +294,12 @@ def test_a_chart_says_its_values():
     axis = plots.Axis(0.1, 100, 0, 300, log=True)
     assert [axis.at(tick) for tick in axis.ticks] == pytest.approx([0, 100, 200, 300])
     assert plots.Axis(0, 7, 0, 70).ticks == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert len(plots.Axis(0.026, 0.0345, 0, 1, log=True).ticks) > 1  # no 1, 2 or 5 within
+
+
+def test_a_picture_too_wide_for_webp_is_shown_as_png():
+    assert page.embedded(np.zeros((1, 16384, 3), np.uint8)).startswith("data:image/png;")
+    assert page.embedded(np.zeros((1, 16383, 3), np.uint8)).startswith("data:image/webp;")
 
 
 def test_numbers_for_people():
