@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
 from sccodec.cli import border
-from sccodec.errors import CodecError
+from sccodec.container.rules import MODEL_ID
+from sccodec.errors import BadRequest, CodecError
 from sccodec.extras import need
 
 COUNTED = 600  # training pictures
@@ -23,8 +28,9 @@ COUNTED = 600  # training pictures
     "--cache", default=".cache", show_default=True, metavar="DIR", help="Decoded pictures."
 )
 @click.option("--note", default="", help="Words for `sccodec models`.")
+@border.force_option
 @border.border
-def command(checkpoint, output, name, recipe, data, cache, note):
+def command(checkpoint, output, name, recipe, data, cache, note, force):
     """Export a checkpoint as a model folder.
 
     Rounds the entropy model to the exact grid, measures what the rounding costs on validation
@@ -39,20 +45,65 @@ def command(checkpoint, output, name, recipe, data, cache, note):
     from sccodec.train.loop import read_recipe
     from sccodec.train.model import load
 
+    _check_id(name)
+    folder = Path(output).absolute()
+    if folder.exists() and not folder.is_dir():
+        raise BadRequest(f"{folder} is not a folder")
+    if folder.exists() and any(folder.iterdir()):
+        if not (folder / "model.json").exists():
+            raise BadRequest(f"{folder} holds other files than a model's")
+        if not force:
+            raise BadRequest(
+                f"{folder} exists",
+                hint="files need the very model that they were coded with; --force replaces it",
+            )
     plan = read_recipe(recipe)
     model, state = load(checkpoint)
+    if "step" not in state:
+        raise BadRequest(f"{checkpoint} is not a checkpoint of a run", hint="export its best.pt")
+    held_out = pictures.load([Path(data) / s for s in plan.validation], cache)
+    crops = pictures.load([Path(data) / s for s in plan.sources], cache)
     trained = {"recipe": plan.name, "steps": state["step"], "data": ", ".join(plan.sources)}
     if note:
         trained["note"] = note
-    exported = export.export(model, output, name, plan.log2_step, trained)
-    held_out = pictures.load([Path(data) / s for s in plan.validation], cache)
+    with whole_folder(folder) as part:  # a model that is not whole is never found
+        digest = _exported(export, model, part, name, plan, trained, held_out, crops)
+    click.echo(f"digest {digest}", err=True)
+
+
+def _exported(export, model, folder, name, plan, trained, held_out, crops) -> str:
+    """Writes the folder, and returns its digest."""
+    exported = export.export(model, folder, name, plan.log2_step, trained)
     rows = export.rounding_cost(model, exported, held_out, 16, plan.validate_at)
     for row in rows:
         click.echo(json.dumps(row))
     worst = max(row["cost"] for row in rows)
     click.echo(f"rounding costs at most {worst:.3%} of the bits", err=True)
-    if worst > export.WORST_COST:
+    if not worst <= export.WORST_COST:  # of no number either
         raise CodecError(f"rounding to the exact grid costs {worst:.2%} of the bits, over 0.5 %")
-    crops = pictures.load([Path(data) / s for s in plan.sources], cache)
-    exported = export.recount(exported, crops, COUNTED)
-    click.echo(f"digest {exported.digest}", err=True)
+    return export.recount(exported, crops, COUNTED).digest
+
+
+def _check_id(name: str) -> None:
+    """Raises BadRequest for an id that files cannot name, or `--profile` takes otherwise."""
+    from sccodec.profiles.registry import PROFILES
+
+    if name in PROFILES:
+        raise BadRequest(f"{name} is a profile, no id of a model")
+    if not MODEL_ID.fullmatch(name) or not name.isprintable() or len(name.encode()) > 255:
+        raise BadRequest(f"model id {name!r} is not allowed")
+
+
+@contextmanager
+def whole_folder(folder) -> Iterator:
+    """A folder that takes the place of `folder` when the block ends, and is gone if it raises."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    part.mkdir()
+    try:
+        yield part
+        if folder.exists():
+            shutil.rmtree(folder)
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

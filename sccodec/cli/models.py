@@ -7,7 +7,7 @@ import json
 import click
 
 from sccodec.cli import border
-from sccodec.errors import WrongModel
+from sccodec.errors import WrongModel, shown
 
 
 @click.command("models")
@@ -27,6 +27,11 @@ def command(as_json):
             hint="put a model folder below a folder that SCCODEC_MODELS names",
         )
     for model in models:
+        try:
+            model.check()
+        except (WrongModel, OSError) as error:
+            broken.append(error)
+            continue
         size = sum(p.stat().st_size for p in model.folder.iterdir() if p.is_file())
         facts = {
             "id": model.id,
@@ -37,15 +42,15 @@ def command(as_json):
                 {"name": plan.name, "purpose": plan.purpose, "latents": plan.latents}
                 for plan in model.layers
             ],
-            "trained": model.about["trained"],
+            "trained": model.trained,
             "folder": str(model.folder),
         }
         if as_json:
             click.echo(json.dumps(facts))
             continue
         layers = ", ".join(f"{plan.name} ({plan.latents} latents)" for plan in model.layers)
-        click.echo(f"{model.id}  {model.digest[:16]}  {model.profile}  {size} bytes")
+        click.echo(shown(model.id) + f"  {model.digest[:16]}  {model.profile}  {size} bytes")
         click.echo(f"    layers: {layers}")
-        for key, value in model.about["trained"].items():
-            click.echo(f"    {key}: {value}")
+        for key, value in model.trained.items():
+            click.echo(shown(f"    {key}: {value}"))
     return max((border.complain(error) for error in broken), default=0)

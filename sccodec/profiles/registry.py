@@ -85,12 +85,13 @@ class Model:
             self.id: str = self.about["id"]
             self.about["analysis"], self.about["steps"], self.about["tables"]  # all are needed
             self.profile: str = self.about["profile"]
+            self.trained: dict[str, object] = dict(self.about["trained"])
             self.layers = tuple(
                 LayerPlan(**{k: tuple(v) if isinstance(v, list) else v for k, v in layer.items()})
                 for layer in self.about["layers"]
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise WrongModel(f"model folder {folder.name} cannot be read: {error}") from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise WrongModel(f"model folder {folder} cannot be read: {error}") from None
 
     @cached_property
     def digest(self) -> str:
@@ -219,7 +220,7 @@ def installed() -> tuple[list[Model], list[WrongModel]]:
     """All installed models, those of SCCODEC_MODELS first, and why others cannot be used."""
     found, broken = [], []
     for folder in folders():
-        for path in sorted(folder.glob("*/model.json")):
+        for path in sorted(folder.glob("[!.]*/model.json")):  # hidden: one that is being exported
             try:
                 found.append(_loaded.get(path) or _loaded.setdefault(path, Model(path.parent)))
             except WrongModel as error:

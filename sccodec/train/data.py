@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
+import lzma
 import tarfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
+from sccodec.container.writer import whole_file
 from sccodec.errors import BadRequest
+from sccodec.media.modes import to_samples
 
 PICTURES = (".jp2", ".png", ".webp", ".jpg", ".jpeg", ".tif", ".tiff")
 
@@ -62,20 +65,35 @@ def _members(path: Path):
     """(name, bytes) of every picture in a tar file or a folder."""
     if path.is_dir():
         for file in _files(path):
-            yield file.name, file.read_bytes()
+            yield str(file), file.read_bytes()
         return
-    with tarfile.open(path) as tar:
-        for member in tar:
-            if member.isfile() and Path(member.name).suffix.lower() in PICTURES:
-                handle = tar.extractfile(member)
-                assert handle is not None
-                yield member.name, handle.read()
+    try:
+        with tarfile.open(path) as tar:
+            for member in tar:
+                if member.isfile() and Path(member.name).suffix.lower() in PICTURES:
+                    handle = tar.extractfile(member)
+                    assert handle is not None
+                    yield f"{path}: {member.name}", handle.read()
+            _check_end(tar)
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
+        detail = str(error).partition("\n")[0]
+        raise BadRequest(f"{path}: not a whole tar file: {detail}") from None
+
+
+def _check_end(tar: tarfile.TarFile) -> None:
+    """Raises ReadError for a file that ends without the block of zeros that ends a tar:
+    `tarfile` takes one that is cut at or in a header for a whole one."""
+    assert tar.fileobj is not None
+    tar.fileobj.seek(tar.offset)
+    if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("it ends before its end mark")
 
 
 def _state(path: Path) -> object:
     """What changes when the pictures of a tar file or a folder do."""
     if not path.is_dir():
-        return path.stat().st_size
+        stat = path.stat()
+        return stat.st_size, stat.st_mtime_ns  # a tar is a multiple of 10,240 bytes: sizes recur
     found = ((file.relative_to(path).as_posix(), file.stat()) for file in _files(path))
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
 
@@ -87,9 +105,9 @@ def _files(folder: Path) -> list[Path]:
 def load(sources: list[str | Path], cache: str | Path, smallest: int = 64) -> Crops:
     """Decode tars or folders of pictures once and map the result.
 
-    Pictures with a side under `smallest` pixels are left out. The cache is keyed by the name and
-    size of a tar, and by the names, sizes and dates of a folder's pictures, so that what has
-    changed is decoded again.
+    Pictures with a side under `smallest` pixels are left out. The cache is keyed by the name,
+    size and date of a tar, and by those of a folder's pictures, so that what has changed is decoded
+    again.
     """
     paths = [Path(s) for s in sources]
     missing = [str(p) for p in paths if not p.exists()]
@@ -111,20 +129,37 @@ def load(sources: list[str | Path], cache: str | Path, smallest: int = 64) -> Cr
 def _decode(paths: list[Path], pixel_file: Path, index_file: Path, smallest: int) -> None:
     parts, index, offset = [], [], 0
     for path in paths:
-        for _, raw in _members(path):
-            picture = np.asarray(Image.open(io.BytesIO(raw)).convert("RGB"))
+        for name, raw in _members(path):
+            picture = _pixels(raw, name)
             if min(picture.shape[:2]) < smallest:
                 continue
             index.append((offset, *picture.shape[:2]))
             parts.append(picture.reshape(-1))
             offset += parts[-1].size
     if not parts:
-        raise BadRequest(f"no pictures of at least {smallest} pixels in {paths}")
-    np.save(pixel_file, np.concatenate(parts))
-    # The index is written last: it says that the pixels are whole.
-    temporary = index_file.with_suffix(".part.npy")
-    np.save(temporary, np.array(index, np.int64))
-    os.replace(temporary, index_file)
+        where = ", ".join(map(str, paths)) or "no files: the recipe names none"
+        raise BadRequest(f"no pictures of at least {smallest} pixels in {where}")
+    # The index is written last: it says that the pixels are whole. Another run may map the pixels
+    # that lie there, so they are replaced, never written over.
+    with whole_file(pixel_file, force=True) as file:
+        np.save(file, np.concatenate(parts))
+    with whole_file(index_file, force=True) as file:
+        np.save(file, np.array(index, np.int64))
+
+
+def _pixels(raw: bytes, name: str) -> np.ndarray:
+    """(H, W, 3) uint8; BadRequest, with the name, for what is no picture of 8 or 16 bits."""
+    try:
+        image = Image.open(io.BytesIO(raw))
+        if image.mode not in ("F", "I") and not image.mode.startswith("I;16"):
+            return np.asarray(image.convert("RGB"))
+        samples, _ = to_samples(image)  # Pillow would cut 16 bits at 255
+        return np.dstack(3 * [(samples >> 8).astype(np.uint8)])
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow has a dozen kinds
+        detail = "not a picture" if isinstance(error, UnidentifiedImageError) else error
+        raise BadRequest(f"{name}: {detail}") from None
 
 
 class Batches:

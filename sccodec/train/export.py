@@ -189,7 +189,7 @@ def export(
             },
         ],
         "analysis": analysis,
-        "steps": [max(0, nearest_index(v)) for v in (low, high)],
+        "steps": [min(max(0, nearest_index(v)), STEPS - 1) for v in (low, high)],
         "tables": {"per_octave": TABLES_PER_OCTAVE, "smallest": int(SMALLEST_LOG2)},
         "trained": trained,
     }

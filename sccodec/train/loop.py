@@ -9,26 +9,27 @@ import math
 import sys
 import time
 import tomllib
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from sccodec.entropy.tables import nearest_index
-from sccodec.errors import BadRequest
+from sccodec.errors import BadRequest, CodecError
 from sccodec.profiles.registry import Model
 from sccodec.train import chosen as encoder
 from sccodec.train import data
 from sccodec.train.cuda import RENEW, Recorded, compile_parts, precisely
 from sccodec.train.loss import Terms, likeness, rate_distortion
 from sccodec.train.model import Coded, PictureModel, load, save, start, warm_start
-from sccodec.train.networks import COARSER, Shape
+from sccodec.train.networks import COARSER, HIGH, LOW, Shape
 from sccodec.train.objectives import descend
 from sccodec.train.soap import Soap
 from sccodec.train.widen import widen
 from sccodec.transform.graphs import HYPER
 
+MOST_LOST = 20  # steps in a row without a finite gradient
 AVERAGE = 0.999  # what the average of the weights keeps of itself at each step
 RECIPES = Path(__file__).parent / "recipes"
 OPTIMISERS = {
@@ -79,13 +80,15 @@ def read_recipe(name: str | Path) -> Recipe:
     path, table = _table(name)
     try:
         network = Shape.read(table.pop("network"))
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:
         raise BadRequest(f"{path}: network: {error}") from None
     known = {f.name for f in fields(Recipe)}
     unknown = sorted(set(table) - known)
     if unknown:
         raise BadRequest(f"{path}: unknown keys {', '.join(unknown)}")
+    _check_types(path, table | {"network": network})
     recipe = Recipe(network=network, **{k: _tuple(v) for k, v in table.items()})
+    check_values(path, recipe)
     if recipe.only_quick and not network.quick8:
         raise BadRequest(f"{path}: only_quick, but quick8 is 0: there is no quick analysis")
     alone = [name for name in ("only_entropy", "only_quick", "chosen") if getattr(recipe, name)]
@@ -93,13 +96,71 @@ def read_recipe(name: str | Path) -> Recipe:
         raise BadRequest(f"{path}: {' and '.join(alone)} exclude each other")
     if not set(recipe.efforts) <= set(range(1, 10)) or not recipe.efforts:
         raise BadRequest(f"{path}: efforts are {list(recipe.efforts)}, not each from 1 to 9")
-    if recipe.chosen and recipe.crop % HYPER:
-        raise BadRequest(f"{path}: chosen, but a crop of {recipe.crop} is no multiple of {HYPER}")
     if not 0 <= recipe.hold < 1:
         raise BadRequest(f"{path}: hold is {recipe.hold}, not from 0 to below 1")
     if recipe.optimiser not in OPTIMISERS:
         raise BadRequest(f"{path}: no optimiser {recipe.optimiser}; known: {', '.join(OPTIMISERS)}")
     return recipe
+
+
+KINDS = {"str": str, "bool": bool, "int": int, "float": (int, float)}
+
+
+def _is(value: object, kind: str) -> bool:
+    """Whether a value of TOML is of a field's type, such as `tuple[float, ...]`."""
+    if kind.startswith("tuple["):
+        parts = kind[6:-1].split(", ")
+        if not isinstance(value, list | tuple):
+            return False
+        if parts[-1] == "...":
+            return all(_is(v, parts[0]) for v in value)
+        return len(value) == len(parts) and all(map(_is, value, parts))
+    if isinstance(value, bool) and kind != "bool":
+        return False
+    return isinstance(value, KINDS[kind]) and value == value  # no NaN
+
+
+def _check_types(path: Path, table: dict) -> None:
+    """Raises BadRequest for a key of another type than a recipe's, or a recipe without a name."""
+    if "name" not in table:
+        raise BadRequest(f"{path}: name is missing")
+    for of, where in ((Recipe, table), (Shape, asdict(table["network"]))):
+        for field in fields(of):
+            value = where.get(field.name, field.default)
+            if field.type != "Shape" and value is not MISSING and not _is(value, field.type):
+                raise BadRequest(f"{path}: {field.name} is {value!r}, no {field.type}")
+
+
+def check_values(path: Path | str, recipe: Recipe) -> None:
+    """Raises BadRequest for values that no run can have."""
+    low, high = recipe.log2_step
+    shape = recipe.network
+    if recipe.crop < HYPER or recipe.crop % HYPER:
+        raise BadRequest(f"{path}: a crop of {recipe.crop} is no multiple of {HYPER}")
+    wrong = {
+        "steps": recipe.steps < 1,
+        "batch": recipe.batch < max(1, recipe.objectives),
+        "rate": not 0 <= recipe.rate < math.inf,
+        "linear_rate": not 0 <= recipe.linear_rate < math.inf,
+        "warm_up": recipe.warm_up < 0,
+        "clip": recipe.clip <= 0,
+        "log2_step": not -8 <= low < high < 8,
+        "base_jitter": recipe.base_jitter < 0,
+        "absent": not 0 <= recipe.absent <= 1,
+        "chosen": recipe.chosen < 0,
+        "objectives": recipe.objectives < 0,
+        "validate_at": not recipe.validate_at or min(recipe.validate_at) <= 0,
+        "validate_crops": recipe.validate_crops < 1,
+        "network": np.hstack(list(asdict(shape).values())).min() < 0,
+        "base": not 1 <= shape.base <= LOW,
+        "enhancement": not 1 <= shape.enhancement <= HIGH,
+        "context_steps": shape.context_steps not in (1, 2, 4),
+    }
+    for name, bad in wrong.items():
+        if bad:
+            value = getattr(shape if hasattr(shape, name) else recipe, name)
+            hint = "at least one crop for each of its objectives" if name == "batch" else None
+            raise BadRequest(f"{path}: {name} cannot be {value}", hint=hint)
 
 
 def _table(name: str | Path, above: tuple[Path, ...] = ()) -> tuple[Path, dict]:
@@ -120,6 +181,8 @@ def _table(name: str | Path, above: tuple[Path, ...] = ()) -> tuple[Path, dict]:
     except ValueError as error:
         raise BadRequest(f"{path}: {error}") from None
     table = {"network": {}} | table
+    if not isinstance(table["network"], dict):
+        raise BadRequest(f"{path}: network is {table['network']!r}, no table")
     if "extends" in table:
         basis, above = str(table.pop("extends")), (*above, path.resolve())
         _, common = _table(path.parent / basis if basis.endswith(".toml") else basis, above)
@@ -159,7 +222,7 @@ class Run:
         self.chosen = self.chosen_held_out = None
         if recipe.chosen:
             self._choose(init)
-        self.step, self.best = 0, math.inf
+        self.step, self.best, self.lost = 0, math.inf, 0
         last = self.out / "last.pt"
         if last.exists():
             self.model, state = load(last)
@@ -168,6 +231,7 @@ class Run:
                 if value != getattr(recipe, name):
                     raise BadRequest(f"{last}: {name} is {value}, the recipe says otherwise")
         else:
+            torch.manual_seed(0)
             self.model = PictureModel(recipe.network, recipe.offsets, recipe.hyper_steps)
             start(self.model, self.crops)
             if init is not None:
@@ -194,12 +258,34 @@ class Run:
         self.averaged, self.trained = map(list, zip(*trained, strict=True))
         self.optimiser = self._optimiser()
         if last.exists():
-            self.step, self.best = state["step"], state["best"]
-            self.average.load_state_dict(state["average"])
             peaks = [group["peak"] for group in self.optimiser.param_groups]
-            self.optimiser.load_state_dict(state["optimiser"])
+            self._go_on(last, state)
             for group, peak in zip(self.optimiser.param_groups, peaks, strict=True):
                 group["peak"] = peak  # as the recipe has it now
+
+    def _go_on(self, last: Path, state: dict) -> None:
+        """Takes what a checkpoint has beside the model; BadRequest if it is not of such a run."""
+        try:
+            made_by = state.get("made_by", self._made_by())
+            if made_by != self._made_by():
+                raise BadRequest(
+                    f"{last} was trained with {made_by}, the recipe says {self._made_by()}",
+                    hint="another folder with --init best.pt begins anew from its weights",
+                )
+            self.step, self.best = state["step"], state["best"]
+            self.average.load_state_dict(state["average"])
+            self.optimiser.load_state_dict(state["optimiser"])
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise BadRequest(
+                f"{last}: no run of this recipe can go on from it: {error}",
+                hint="another folder with --init begins anew from its weights",
+            ) from None
+
+    def _made_by(self) -> str:
+        """What an optimiser's state is of."""
+        recipe = self.recipe
+        alone = [name for name in ("only_entropy", "only_quick", "chosen") if getattr(recipe, name)]
+        return " ".join([recipe.optimiser, *alone])
 
     def _choose(self, init) -> None:
         """Has the encoder of the model folder whose weights `init` is code crops; what is coded
@@ -289,17 +375,22 @@ class Run:
         batches = self._batches(seed=1 + first)
         draw = np.random.default_rng(7 + first)
         told = validated = begin
+        torch.manual_seed(3 + first)
         self.model.train()
         while True:
             spent = time.monotonic() - begin
             progress = max(self.step / recipe.steps, spent / budget)
             if progress >= 1:
                 break
-            warm = min(1.0, (self.step - first + 1) / recipe.warm_up)
+            warm = min(1.0, (self.step - first + 1) / max(1, recipe.warm_up))
             left = share_of_peak(progress, recipe.hold)
             for group in self.optimiser.param_groups:
                 self._set_rate(group, group["peak"] * warm * left)
-            terms = self._update(next(batches), draw)
+            try:
+                terms = self._update(next(batches), draw)
+            except (KeyboardInterrupt, SystemExit):  # told to stop; the next run goes on from here
+                self._keep()
+                raise
             self.step += 1
             now = time.monotonic()
             if now - told > 30 or self.step - first in (1, 10, 50):
@@ -367,10 +458,25 @@ class Run:
             self.optimiser.update()
         elif torch.isfinite(norm):
             self.optimiser.step()
+            self.lost = 0
+        else:
+            self._lose()
         with torch.no_grad():
             decay = AVERAGE if self.records else min(AVERAGE, self.step / (self.step + 20))
             torch._foreach_lerp_(self.averaged, self.trained, 1 - decay)
         return terms
+
+    def _lose(self) -> None:
+        """Counts steps in a row without a finite gradient; CodecError if there are many."""
+        self.lost += 1
+        if self.lost == MOST_LOST:
+            raise self._diverged()
+
+    def _diverged(self) -> CodecError:
+        return CodecError(
+            f"training has diverged: at step {self.step} the loss is no number",
+            hint="lower the recipe's rate; last.pt, if there is one, is from before",
+        )
 
     def _balance(self, log2_step):
         """(N,) what the losses of crops count: steps to the power `balance`, 1 on average.
@@ -455,6 +561,8 @@ class Run:
     def checkpoint(self, say=print) -> None:
         """Validates, appends to the log, writes `last.pt`, and `best.pt` if it is."""
         result = self.validate()
+        if not math.isfinite(result["loss"]):
+            raise self._diverged()  # and keeps last.pt
         with (self.out / "log.jsonl").open("a") as log:
             log.write(json.dumps(result) + "\n")
         say(json.dumps(result))
@@ -462,13 +570,17 @@ class Run:
         if result["loss"] < self.best:
             self.best = result["loss"]
             save(self.out / "best.pt", self.average, quantiser=switches, step=self.step)
+        self._keep()
+
+    def _keep(self) -> None:
+        """Writes `last.pt`."""
         save(
-            self.out / "last.part.pt",
+            self.out / "last.pt",
             self.model,
-            quantiser=switches,
+            quantiser=self.model.switches(),
             step=self.step,
             best=self.best,
             average=self.average.state_dict(),
             optimiser=self.optimiser.state_dict(),
+            made_by=self._made_by(),
         )
-        (self.out / "last.part.pt").replace(self.out / "last.pt")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from sccodec.container.writer import whole_file
 from sccodec.errors import BadRequest
 from sccodec.train import wavelet
 from sccodec.train.data import Crops
@@ -131,7 +133,7 @@ def start(model: PictureModel, crops: Crops, pictures: int = 600) -> None:
     analysis.base_linear.weight.copy_((GAIN * bases[LOW].T)[:, :, None, None])
     analysis.linear.weight.copy_((GAIN * bases[HIGH].T)[:, :, None, None])
     for net in (analysis, full):
-        net.band_scale.copy_((band_power / blocks).rsqrt().float())
+        net.band_scale.copy_((band_power / blocks).clamp(min=1e-6).rsqrt().float())
     base.linear.weight.copy_((bases[LOW] / GAIN)[:, :, None, None])
     full.linear.weight.zero_()
     full.linear.weight[:LOW, : shape.base].copy_((bases[LOW] / GAIN)[:, :, None, None])
@@ -149,9 +151,12 @@ def start(model: PictureModel, crops: Crops, pictures: int = 600) -> None:
 
 def save(path, model: PictureModel, **more) -> None:
     """Writes a checkpoint that `load` and a resumed run read."""
+    held = io.BytesIO()  # PyTorch has its own errors for a full disk, and a zip file needs seeks
     torch.save(
-        {"shape": dataclasses.asdict(model.shape), "model": model.state_dict(), **more}, path
+        {"shape": dataclasses.asdict(model.shape), "model": model.state_dict(), **more}, held
     )
+    with whole_file(path, force=True) as file:
+        file.write(held.getbuffer())
 
 
 def load(path) -> tuple[PictureModel, dict]:
@@ -166,7 +171,14 @@ def load(path) -> tuple[PictureModel, dict]:
         for name, value in model.state_dict().items():
             weights[name] = weights[name].to(value.dtype)
         model.load_state_dict(weights)
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        ArithmeticError,
+        RuntimeError,
+    ) as error:
         raise BadRequest(
             f"{path}: not a checkpoint of these networks: {error}",
             hint="sccodec train --init takes from it what still fits",
@@ -216,7 +228,7 @@ def _narrower(table: dict | None, now: Shape) -> Shape | None:
         return None
     try:
         before = Shape.read(table)
-    except TypeError:
+    except (TypeError, AttributeError):
         return None
     may_differ = ("wide8", "wide16", "analysis_wide8", "analysis_wide16")
     may_differ += ("analysis8", "analysis16", "synthesis8", "synthesis16")
@@ -235,7 +247,10 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict]:
                 arrays = {name: archive[name].astype(np.float32) for name in names}
             return {name: torch.from_numpy(array) for name, array in arrays.items()}, state
         state = torch.load(path, map_location="cpu", weights_only=True)
-        return state.pop("model"), state
+        weights = state.pop("model")
+        if not all(isinstance(value, torch.Tensor) for value in weights.values()):
+            raise ValueError("not weights")
+        return weights, state
     except OSError:
         raise
     except Exception as error:  # pickle, zip, JSON and PyTorch each have their own

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 from shell import pixels, run
@@ -39,6 +42,27 @@ def test_a_broken_folder_does_not_hide_the_others(tmp_path, monkeypatch, tiny_mo
         sccodec.WrongModel, match=r"installed: tiny-1 .*; model old-1 has format 99"
     ):
         registry.find("old-1")
+
+
+def test_a_damaged_model_is_not_told_as_installed(tmp_path, monkeypatch, tiny_model):
+    folder = shutil.copytree(tiny_model.folder, tmp_path / "tiny-1")
+    (folder / "base.onnx").write_bytes(b"other")
+    monkeypatch.setattr(registry, "folders", lambda: [tmp_path])
+    result = run("models")
+    assert (result.code, result.out) == (3, b"")
+    assert "tiny-1 is damaged" in result.errors[0]
+
+
+def test_control_characters_of_a_note_are_escaped(tmp_path, monkeypatch, tiny_model):
+    folder = shutil.copytree(tiny_model.folder, tmp_path / "tiny-1")
+    about = json.loads((folder / "model.json").read_text())
+    about["trained"] = {"note": "\x1b[31mred \ud800"}
+    (folder / "model.json").write_text(json.dumps(about))
+    (folder / "digest.txt").unlink()
+    monkeypatch.setattr(registry, "folders", lambda: [tmp_path])
+    result = run("models")
+    assert result.code == 0, result.err
+    assert b"\x1b" not in result.out and b"red" in result.out
 
 
 @pytest.fixture

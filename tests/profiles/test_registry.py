@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from conftest import MODELS
 
 import sccodec
 from sccodec.errors import WrongModel
-from sccodec.profiles.registry import Model, find
+from sccodec.profiles.registry import Model, find, installed
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tiny.scc"
 
@@ -72,11 +73,24 @@ def test_a_description_without_a_part_is_refused(folder, missing):
         Model(folder)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"format": 2}'])
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"format": 2}', "[" * 100_000])
 def test_a_description_that_is_none_is_refused(folder, text):
     (folder / "model.json").write_text(text)
     with pytest.raises(WrongModel):
         Model(folder)
+
+
+@pytest.mark.parametrize(("part", "value"), [("layers", [1]), ("trained", 3)])
+def test_a_description_of_another_kind_is_refused_by_its_path(folder, part, value):
+    about = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(about | {part: value}))
+    with pytest.raises(WrongModel, match=re.escape(str(folder))):
+        Model(folder)
+
+
+def test_a_model_that_is_being_exported_is_not_found(folder):
+    folder.rename(folder.with_name(".tiny-1.7.part"))
+    assert [model.folder for model in installed()[0] if model.id == "tiny-1"] == []
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no graph"])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
+import os
 import re
 import tarfile
 from dataclasses import replace
@@ -18,12 +21,12 @@ pytest.importorskip("onnx", reason="export needs the [train] extra")
 
 from sccodec.cli import cli
 from sccodec.entropy.tables import TOTAL
-from sccodec.errors import BadRequest
+from sccodec.errors import BadRequest, CodecError
 from sccodec.latents import quantize
 from sccodec.latents.quantize import Analysed
 from sccodec.train import data, export, loop
 from sccodec.train.loss import likeness, rate_distortion
-from sccodec.train.model import Coded, PictureModel, load, save_weights, start
+from sccodec.train.model import Coded, PictureModel, load, save, save_weights, start
 from sccodec.train.networks import GAIN, Depthwise, Finish, Lap, Shape
 from sccodec.train.prior import Quantiser
 
@@ -86,6 +89,13 @@ def run(*arguments):
     return result
 
 
+def fails(*arguments) -> str:
+    """What it says, in the place of a traceback."""
+    result = CliRunner().invoke(cli, [str(a) for a in arguments])
+    assert result.exit_code in (1, 2) and isinstance(result.exception, SystemExit), result.output
+    return result.stderr
+
+
 def test_a_run_is_validated_resumed_exported_and_codes_pictures(folder, tmp_path, monkeypatch):
     out, models = tmp_path / "run", tmp_path / "models"
     train = ("train", folder / "tiny.toml", "--data", folder, "-o", out, "--device", "cpu")
@@ -112,6 +122,102 @@ def test_a_run_is_validated_resumed_exported_and_codes_pictures(folder, tmp_path
     assert np.abs(decoded - scene(7)).mean() < 8
 
 
+@pytest.fixture(scope="module")
+def checkpoint(folder, tmp_path_factory):
+    """What a run of three steps has left."""
+    out = tmp_path_factory.mktemp("run")
+    recipe = loop.read_recipe(folder / "tiny.toml")
+    loop.Run(recipe, folder, out, out / "cache", "cpu").train(say=lambda _: None)
+    return out / "best.pt"
+
+
+def test_an_exported_model_is_replaced_only_by_force(folder, checkpoint, tmp_path):
+    to = ("--recipe", folder / "tiny.toml", "--cache", tmp_path / "cache", "--id", "one-1")
+    export = ("export", checkpoint, *to, "--data", folder, "-o", tmp_path / "one-1")
+    run(*export)
+    digest = (tmp_path / "one-1" / "digest.txt").read_text()
+    assert fails(*export, "--note", "other").endswith("--force replaces it\n")
+    assert (tmp_path / "one-1" / "digest.txt").read_text() == digest
+    (tmp_path / "one-1" / "left.onnx").write_bytes(b"of a model before")
+    run(*export, "-f", "--note", "other")
+    assert not (tmp_path / "one-1" / "left.onnx").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("mine")
+    assert "holds other files" in fails(*export[:-1], tmp_path / "mine", "-f")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "mine", "one-1"]
+
+
+def test_an_export_that_fails_leaves_no_model(folder, checkpoint, tmp_path, monkeypatch):
+    to = ("--recipe", folder / "tiny.toml", "--cache", tmp_path / "cache", "-o", tmp_path / "m")
+    export_ = ("export", checkpoint, *to, "--id", "dear-1")
+    assert "training data not found" in fails(*export_, "--data", tmp_path / "nowhere")
+    monkeypatch.setattr(export, "WORST_COST", -1.0)
+    assert "rounding to the exact grid costs" in fails(*export_, "--data", folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a/b", "..", "-", "\x1b[0m", "x" * 300, "photo", ""])
+def test_ids_that_files_cannot_name_are_refused(folder, checkpoint, tmp_path, name):
+    to = ("--recipe", folder / "tiny.toml", "--data", folder, "-o", tmp_path / "m")
+    fails("export", checkpoint, *to, f"--id={name}")
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
+    folder, checkpoint, tmp_path, monkeypatch
+):
+    path = tmp_path / "best.pt"
+    path.write_bytes(checkpoint.read_bytes())
+
+    def full(content, file):
+        file.write(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="no space left"):
+        save(path, PictureModel(TINY))
+    assert path.read_bytes() == checkpoint.read_bytes()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("told", [KeyboardInterrupt, SystemExit])
+def test_what_was_learnt_until_a_stop_is_kept(folder, tmp_path, monkeypatch, told):
+    recipe = replace(loop.read_recipe(folder / "tiny.toml"), steps=50)
+    started = loop.Run(recipe, folder, tmp_path / "run", tmp_path / "cache", "cpu")
+    update = started._update
+
+    def stop(*arguments):
+        if started.step == 4:
+            raise told
+        return update(*arguments)
+
+    monkeypatch.setattr(started, "_update", stop)
+    with pytest.raises(told):
+        started.train(say=lambda _: None)
+    assert loop.Run(recipe, folder, tmp_path / "run", tmp_path / "cache", "cpu").step == 4
+
+
+def test_training_that_diverges_says_so_and_keeps_what_was(folder, tmp_path):
+    recipe = loop.read_recipe(folder / "tiny.toml")
+    out = tmp_path / "run"
+    loop.Run(recipe, folder, out, tmp_path / "cache", "cpu").train(say=lambda _: None)
+    before = (out / "last.pt").read_bytes()
+    wild = replace(recipe, rate=1e6, linear_rate=1e6, steps=100, warm_up=0)
+    again = loop.Run(wild, folder, out, tmp_path / "cache", "cpu")
+    with pytest.raises(CodecError, match="training has diverged: at step"):
+        again.train(say=lambda _: None)
+    assert (out / "last.pt").read_bytes() == before
+
+
+def test_the_same_run_twice_is_the_same(folder, tmp_path):
+    recipe = loop.read_recipe(folder / "tiny.toml")
+    for name in "ab":
+        loop.Run(recipe, folder, tmp_path / name, tmp_path / "cache", "cpu").train(
+            say=lambda _: None
+        )
+    assert (tmp_path / "a" / "log.jsonl").read_text() == (tmp_path / "b" / "log.jsonl").read_text()
+
+
 @pytest.mark.parametrize("optimiser", ["adam", "soap"])
 def test_a_resumed_run_goes_on_with_the_same_weights(folder, tmp_path, optimiser):
     recipe = replace(loop.read_recipe(folder / "tiny.toml"), optimiser=optimiser)
@@ -129,6 +235,9 @@ def test_a_resumed_run_follows_the_recipe_as_it_is_now(folder, tmp_path):
     slower = replace(recipe, rate=1e-5, linear_rate=1e-6)
     again = loop.Run(slower, folder, tmp_path / "run", tmp_path / "cache", "cpu")
     assert [group["peak"] for group in again.optimiser.param_groups] == [1e-5, 1e-6]
+    for made in ({"optimiser": "soap"}, {"only_entropy": True}):
+        with pytest.raises(BadRequest, match="was trained with adam, the recipe says"):
+            loop.Run(replace(recipe, **made), folder, tmp_path / "run", tmp_path / "cache", "cpu")
     other = replace(recipe, offsets=False)
     with pytest.raises(BadRequest, match="offsets is True, the recipe says otherwise"):
         loop.Run(other, folder, tmp_path / "run", tmp_path / "cache", "cpu")
@@ -540,8 +649,123 @@ def test_unknown_recipe_keys_and_missing_data_are_named(folder, tmp_path):
         loop.read_recipe(wrong)
     with pytest.raises(BadRequest, match="no recipe nonsense"):
         loop.read_recipe("nonsense")
+    wrong.write_text("batch = 2\n")
+    with pytest.raises(BadRequest, match="name is missing"):
+        loop.read_recipe(wrong)
     with pytest.raises(BadRequest, match=r"not found: .*nowhere\.tar"):
         data.load([tmp_path / "nowhere.tar"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("steps = -1", "steps cannot be -1"),
+        ("batch = 0", "batch cannot be 0"),
+        ("batch = 2\nobjectives = 4", "batch cannot be 2"),
+        ("crop = 96", "crop of 96 is no multiple of 64"),
+        ('offsets = "no"', "offsets is 'no', no bool"),
+        ("absent = 2.0", r"absent cannot be 2\.0"),
+        ("rate = nan", "rate is nan"),
+        ("clip = 0", "clip cannot be 0"),
+        ("warm_up = -5", "warm_up cannot be -5"),
+        ("log2_step = [4.0, -1.0]", "log2_step cannot be"),
+        ("log2_step = [1.0]", "log2_step is"),
+        ('sources = "train.tar"', "sources is 'train.tar'"),
+        ("validate_at = []", "validate_at cannot be"),
+        ("validate_crops = 0", "validate_crops cannot be 0"),
+        ("network = 3", "network is 3, no table"),
+        ("[network]\nbase = 60", "base cannot be 60"),
+        ("[network]\nenhancement = 800", "enhancement cannot be 800"),
+        ("[network]\ncontext_steps = 3", "context_steps cannot be 3"),
+        ("[network]\nanalysis8 = -1", "network cannot be"),
+        ("[network]\nhyper = [2]", "hyper is"),
+    ],
+)
+def test_values_that_make_no_sense_are_named(tmp_path, line, words):
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text(f'name = "wrong"\n{line}\n')
+    with pytest.raises(BadRequest, match=rf"wrong\.toml: .*{words}"):
+        loop.read_recipe(wrong)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--max-steps", 0), ("--max-minutes", 0), ("--batch", 0), ("--device", "abacus")],
+)
+def test_options_of_training_that_make_no_sense(folder, tmp_path, options):
+    fails("train", folder / "tiny.toml", "--data", folder, "-o", tmp_path / "run", *options)
+    assert not (tmp_path / "run").exists()
+
+
+def tarred(path, files: dict[str, bytes]) -> bytes:
+    with tarfile.open(path, "w") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return path.read_bytes()
+
+
+def png(array: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(array).save(out, "PNG")
+    return out.getvalue()
+
+
+def test_a_tar_that_is_not_whole_is_refused(tmp_path):
+    path = tmp_path / "train.tar"
+    first = png(scene(0))
+    whole = tarred(path, {"0.png": first, "1.png": png(scene(1))})
+    member = 512 + -(-len(first) // 512) * 512
+    for cut in (0, 100, 700, member, member + 100):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(BadRequest, match=r"train\.tar: not a whole tar file"):
+            data.load([path], tmp_path / f"cache{cut}")
+    packed = tmp_path / "train.tar.gz"
+    packed.write_bytes(gzip.compress(whole)[:-3000])
+    with pytest.raises(BadRequest, match=r"train\.tar\.gz: not a whole tar file"):
+        data.load([packed], tmp_path / "cache")
+
+
+def test_pictures_that_are_none_are_named(tmp_path):
+    deep = np.tile(np.linspace(0, 1, 64, dtype=np.float32), (64, 1))
+    tiff = io.BytesIO()
+    Image.fromarray(deep).save(tiff, "TIFF")
+    for name, content in (("bad.png", b"no picture"), ("float.tif", tiff.getvalue())):
+        tarred(tmp_path / "train.tar", {name: content})
+        with pytest.raises(BadRequest, match=rf"train\.tar: {name}: "):
+            data.load([tmp_path / "train.tar"], tmp_path / "cache")
+    with pytest.raises(BadRequest, match="the recipe names none"):
+        data.load([], tmp_path / "cache")
+
+
+def test_gray_of_16_bits_is_not_cut(tmp_path):
+    ramp = np.tile(np.arange(0, 65536, 1024, dtype=np.uint16), (64, 1))
+    tarred(tmp_path / "train.tar", {"ramp.png": png(ramp)})
+    crops = data.load([tmp_path / "train.tar"], tmp_path / "cache")
+    for channel in range(3):
+        assert np.array_equal(crops[0][..., channel], ramp >> 8)
+
+
+def test_a_tar_of_the_same_size_that_has_changed_is_read_again(tmp_path):
+    path = tmp_path / "train.tar"
+    sizes = set()
+    for n in (1, 11):
+        tarred(path, {"0.png": png(scene(n))})
+        os.utime(path, ns=(n, n))
+        sizes.add(path.stat().st_size)
+        assert np.array_equal(data.load([path], tmp_path / "cache")[0], scene(n))
+    assert len(sizes) == 1
+
+
+def test_a_cache_that_is_in_use_is_never_written_over(folder, tmp_path):
+    files = tmp_path / "x.pixels.npy", tmp_path / "x.index.npy"
+    data._decode([folder / "train.tar"], *files, 64)
+    mapped, inode = np.load(files[0], mmap_mode="r"), files[0].stat().st_ino
+    before = np.array(mapped)
+    data._decode([folder / "val"], *files, 64)
+    assert files[0].stat().st_ino != inode
+    assert np.array_equal(mapped, before)
 
 
 def test_crops_are_cached_and_cut_inside_the_pictures(folder, tmp_path):
