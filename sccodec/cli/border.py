@@ -18,7 +18,7 @@ from sccodec.container.reader import Reader, from_stream, open_path
 from sccodec.container.remote import is_url, open_url
 from sccodec.container.rules import NO_LIMIT, Limits, environment_limits
 from sccodec.container.writer import whole_file
-from sccodec.errors import BadRequest, CodecError, LimitExceeded, shown
+from sccodec.errors import BadRequest, CodecError, Damaged, LimitExceeded, shown
 from sccodec.threads import cores
 
 STREAM = "-"
@@ -61,6 +61,8 @@ def border(function: Callable) -> Callable:
             code = 1
         except (CodecError, OSError, MemoryError) as error:
             code = complain(error)
+        except EOFError as error:  # click would take it for Ctrl-C
+            code = complain(Damaged(f"a file ends too early: {error}"))
         except KeyboardInterrupt:
             click.echo("sccodec: interrupted", err=True)
             code = 130

@@ -236,17 +236,18 @@ def find(name: str, digest_prefix: bytes | None = None) -> Model:
     """
     name = PROFILES.get(name, name)
     models, broken = installed()
-    named = []
+    named, sound = [], list(models)
     for model in (model for model in models if model.id == name):
         try:
             model.check()
         except WrongModel as error:
             broken.append(error)
+            sound.remove(model)
             continue
         named.append(model)
         if digest_prefix is None or bytes.fromhex(model.digest).startswith(digest_prefix):
             return model
-    here = ", ".join(f"{m.id} ({m.digest[:16]})" for m in models) or "none"
+    here = ", ".join(f"{m.id} ({m.digest[:16]})" for m in sound) or "none"
     wanted = name if digest_prefix is None else f"{name} ({digest_prefix.hex()})"
     other = "another model of that name is installed" if named else "it is not installed"
     unusable = "".join(f"; {error}" for error in broken)

@@ -313,6 +313,17 @@ def test_a_keyboard_interrupt_is_not_an_error(folder, monkeypatch):
 # -- the border -------------------------------------------------------------------------------
 
 
+def test_a_file_that_ends_too_early_is_not_taken_for_an_interrupt(capsys):
+    @border.border
+    def command():
+        raise EOFError("no end marker")
+
+    with pytest.raises(SystemExit) as left:
+        command()
+    assert left.value.code == 2
+    assert capsys.readouterr().err == "sccodec: error: a file ends too early: no end marker\n"
+
+
 def test_warnings_of_pillow_stay_inside():
     @click.command()
     @border.border

@@ -91,4 +91,9 @@ def test_points_say_their_values_and_names_hide_curves(tab):
     assert not any(curve.is_visible() for curve in curves.all())
     tab.locator('.plots [data-name="jpeg"]').last.click()
     assert all(curve.is_visible() for curve in curves.all())
+    name = tab.locator('.plots [data-name="jpeg"]').first
+    for key, seen in (("Enter", False), (" ", True)):
+        name.press(key)
+        assert name.get_attribute("aria-pressed") == str(seen).lower()
+        assert [curve.is_visible() for curve in curves.all()] == [seen] * curves.count()
     assert tab.complaints == []

@@ -16,14 +16,26 @@ for (const circle of document.querySelectorAll(".plots circle")) {
   circle.addEventListener("pointerleave", () => { tip.style.display = "none"; });
 }
 
-// A click on a name takes its curve out of all plots, or puts it back.
+// A click on a name, or Enter, takes its curve out of all plots, or puts it back.
 for (const name of document.querySelectorAll(".plots [data-name]")) {
-  name.addEventListener("click", () => {
+  const toggle = () => {
     const off = !name.classList.contains("off");
     for (const other of document.querySelectorAll(".plots [data-name]"))
-      if (other.dataset.name === name.dataset.name) other.classList.toggle("off", off);
+      if (other.dataset.name === name.dataset.name) {
+        other.classList.toggle("off", off);
+        other.setAttribute("aria-pressed", !off);
+      }
     for (const line of document.querySelectorAll(".plots [data-line]"))
       if (line.dataset.line === name.dataset.name) line.style.display = off ? "none" : "";
+  };
+  name.setAttribute("tabindex", "0");
+  name.setAttribute("role", "button");
+  name.setAttribute("aria-pressed", "true");
+  name.addEventListener("click", toggle);
+  name.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault(); // a space would scroll
+    toggle();
   });
 }
 
