@@ -31,6 +31,7 @@ from sccodec.cli.border import complain
 from sccodec.threads import exit_when_told
 
 OBJECTS = 50_000  # more than before look for cycles: nearly all that imports make is there to stay
+NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())  # before click 8.2 there is none
 
 
 class Group(click.Group):
@@ -46,7 +47,7 @@ class Group(click.Group):
             sys.exit(130)
         except OSError as error:  # help that cannot be printed; commands have a border of their own
             sys.exit(complain(error))
-        except click.exceptions.NoArgsIsHelpError as error:
+        except NO_ARGUMENTS as error:
             click.echo(error.format_message(), err=True)
         except click.ClickException as error:
             message = error.format_message()

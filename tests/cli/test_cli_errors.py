@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -311,6 +313,18 @@ def test_a_keyboard_interrupt_is_not_an_error(folder, monkeypatch):
 
 
 # -- the border -------------------------------------------------------------------------------
+
+
+def test_click_before_8_2_is_enough():
+    program = (
+        "import sys, click; del click.exceptions.NoArgsIsHelpError\n"
+        "from sccodec.cli import main; sys.argv = ['sccodec', *sys.argv[1:]]; main()"
+    )
+    for arguments, code in ((["--version"], 0), (["nonsense"], 1), (["encode"], 1)):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments], capture_output=True, text=True
+        )
+        assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
 
 
 def test_a_file_that_ends_too_early_is_not_taken_for_an_interrupt(capsys):
