@@ -152,5 +152,29 @@ def exit_when_told() -> None:
             signal.signal(number, _exit)
 
 
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """What is told to this process to stop waits until the block has ended; the second time it does
+    not."""
+    told, before = [], {}
+
+    def wait(number: int, frame) -> None:
+        told.append(number)
+        signal.signal(number, before[number])
+
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGINT", *TOLD):
+            number = getattr(signal, name, None)
+            if number is not None and callable(signal.getsignal(number)):
+                before[number] = signal.signal(number, wait)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if told:
+            signal.raise_signal(told[0])
+
+
 def _exit(number: int, _frame) -> None:
     sys.exit(128 + number)

@@ -33,12 +33,12 @@ def command(output, rate, as_json):
         raise BadRequest("no folder to write into")
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
+    source = Path(__file__).parents[1] / "demo" / "photo.png"
     there = [folder / name for name in FILES if (folder / name).exists()]
-    if 0 < len(there) < len(FILES):
+    if there and not (there[0].name == FILES[0] and there[0].read_bytes() == source.read_bytes()):
         raise BadRequest(
             f"{there[0]} exists, and is not of an earlier demo", hint="-o names another folder"
         )
-    source = Path(__file__).parents[1] / "demo" / "photo.png"
     original = image.read(source)
     pixels = original.width * original.height
 

@@ -16,6 +16,8 @@ from sccodec.errors import BadRequest, CodecError
 from sccodec.extras import need
 
 COUNTED = 600  # training pictures
+MODEL_FILES = ("model.json", "digest.txt", "*.npz", "*.onnx")  # by the first it is found
+PART = ".sccodec-"  # begins the name of a folder that is being written
 
 
 @click.command("export")
@@ -49,7 +51,7 @@ def command(checkpoint, output, name, recipe, data, cache, note, force):
     folder = Path(output).absolute()
     if folder.exists() and not folder.is_dir():
         raise BadRequest(f"{folder} is not a folder")
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(not path.name.startswith(PART) for path in folder.iterdir()):
         if not (folder / "model.json").exists():
             raise BadRequest(f"{folder} holds other files than a model's")
         if not force:
@@ -73,13 +75,15 @@ def command(checkpoint, output, name, recipe, data, cache, note, force):
 
 def _exported(export, model, folder, name, plan, trained, held_out, crops) -> str:
     """Writes the folder, and returns its digest."""
+    import numpy as np
+
     exported = export.export(model, folder, name, plan.log2_step, trained)
     rows = export.rounding_cost(model, exported, held_out, 16, plan.validate_at)
     for row in rows:
         click.echo(json.dumps(row))
-    worst = max(row["cost"] for row in rows)
+    worst = float(np.max([row["cost"] for row in rows]))  # of no number, if one is none
     click.echo(f"rounding costs at most {worst:.3%} of the bits", err=True)
-    if not worst <= export.WORST_COST:  # of no number either
+    if not worst <= export.WORST_COST:
         raise CodecError(f"rounding to the exact grid costs {worst:.2%} of the bits, over 0.5 %")
     return export.recount(exported, crops, COUNTED).digest
 
@@ -96,14 +100,42 @@ def _check_id(name: str) -> None:
 
 @contextmanager
 def whole_folder(folder) -> Iterator:
-    """A folder that takes the place of `folder` when the block ends, and is gone if it raises."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    part.mkdir()
+    """A folder whose files take the place of a model's in `folder` when the block ends; if it
+    raises, what was there is there.
+
+    It lies inside, since a link, a mount point or where one stands cannot be replaced, and what is
+    no model's stays.
+    """
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f"{PART}{os.urandom(6).hex()}"
+    before = part / "before"
     try:
+        before.mkdir(parents=True)
         yield part
-        if folder.exists():
-            shutil.rmtree(folder)
-        part.rename(folder)
+        _move([*_model(folder, before), *reversed(_model(part, folder))])
+        new = False
     finally:
         shutil.rmtree(part, ignore_errors=True)
+        if new:
+            folder.rmdir()
+
+
+def _model(here, there) -> list[tuple]:
+    """Where a model's files are, and where they go."""
+    files = [path for pattern in MODEL_FILES for path in here.glob(pattern)]
+    return [(path, there / path.name) for path in files]
+
+
+def _move(pairs: list[tuple]) -> None:
+    """Moves all of them, or none if it raises."""
+    done = []
+    try:
+        for was, now in pairs:
+            done.append((was, now))
+            was.replace(now)
+    except BaseException:
+        for was, now in reversed(done):
+            if now.exists():
+                now.replace(was)
+        raise

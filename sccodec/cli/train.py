@@ -64,5 +64,7 @@ def command(recipe, data, output, cache, init, max_minutes, max_steps, batch, co
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise BadRequest("this PyTorch finds no CUDA device", hint="--device cpu")
+    if init and not plan.chosen and (Path(output) / "last.pt").exists():
+        border.say(f"going on from {output}/last.pt: --init is not read")
     run = Run(plan, data, output, cache or Path(output) / "cache", device, init, compiled)
     run.train(max_minutes, say=lambda line: click.echo(line, err=True))

@@ -28,6 +28,8 @@ class Adapter:
     about: str  # the options, for the report
     build: Callable[[], str]  # versions of libraries and model
     by_step: bool = False  # of sccodec's own: settings are step indexes, not rates
+    inside: Callable[[], bool] = lambda: True  # whether the library here was built with it
+    threads_count: bool = False  # whether the bytes of a file depend on the number of threads
 
     def encode(self, pixels: np.ndarray, setting: float, threads: int) -> bytes:
         """Pixels (H, W, 3) uint8 -> the bytes of a whole file. BadRequest if the codec refuses."""
@@ -55,12 +57,13 @@ class Adapter:
         return self.settings[len(self.settings) // 2]
 
     @property
-    def available(self) -> bool:
+    def lacking(self) -> str:
+        """Why the codec cannot run here; empty if it can."""
         try:
             importlib.import_module(self.library)
         except ImportError:
-            return False
-        return True
+            return f"{self.library} is not installed"
+        return "" if self.inside() else f"this build of {self.library} lacks it"
 
     @property
     def version(self) -> str:
@@ -233,6 +236,18 @@ def _hevc_decode(data: bytes, threads: int) -> np.ndarray:
         return next(file.decode(video=0)).to_ndarray(format="rgb24")
 
 
+def _pillow_has(feature: str) -> bool:
+    from PIL import features
+
+    return bool(features.check(feature))
+
+
+def _imagecodecs_has(function: str) -> bool:
+    import imagecodecs
+
+    return hasattr(imagecodecs, function)
+
+
 def _pyav() -> str:
     import av
 
@@ -251,6 +266,8 @@ def _pillow_codec(name, kind, feature, suffix, unit, settings, options, about) -
         _open,
         about,
         partial(_pillow, feature),
+        inside=partial(_pillow_has, feature),
+        threads_count=kind == "AVIF",
     )
 
 
@@ -312,6 +329,7 @@ CLASSICAL = {
             _htj2k_decode,
             "imagecodecs, OpenJPH: irreversible 9/7 wavelet; decoded by OpenJPEG",
             partial(_library_inside, "openjph"),
+            inside=partial(_imagecodecs_has, "htj2k_encode"),
         ),
         Adapter(
             "jxl",
@@ -323,6 +341,7 @@ CLASSICAL = {
             _jxl_decode,
             "imagecodecs, libjxl: effort 7",
             partial(_library_inside, "libjxl"),
+            inside=partial(_imagecodecs_has, "jpegxl_encode"),
         ),
         Adapter(
             "hevc",
@@ -363,13 +382,11 @@ def choose(
         raise BadRequest(f"a codec is named twice in {','.join(names)}")
     found = [find(name, settings, by_step) for name in names]
     left_out = [
-        f"{adapter.name} is left out: {adapter.library} is not installed"
-        for adapter in found
-        if not adapter.available
+        f"{adapter.name} is left out: {adapter.lacking}" for adapter in found if adapter.lacking
     ]
     if len(left_out) == len(found):
         raise BadRequest(
             "none of the codecs can run here: " + "; ".join(left_out),
             hint="pip install 'sccodec[eval]'",
         )
-    return [adapter for adapter in found if adapter.available], left_out
+    return [adapter for adapter in found if not adapter.lacking], left_out

@@ -72,8 +72,8 @@ def rival(name: str, model: Model) -> Adapter:
     `scc` with the model that is measured."""
     name = f"scc@{model.id}" if name == "scc" else name
     codec = adapters.scc_by_step(name) if name.startswith("scc") else adapters.find(name)
-    if not codec.available:
-        raise BadRequest(f"{name} needs {codec.library}, which is not installed")
+    if codec.lacking:
+        raise BadRequest(f"{name} cannot run here: {codec.lacking}")
     return codec
 
 
@@ -247,5 +247,6 @@ def _of_rate(bpp: float, rows: list[dict]) -> str:
 def _ratio(found: list[dict]) -> str:
     """How many percent our bytes are above another's, and in how many cases that was measured."""
     met = [f["percent"] for f in found if f["met"]]
-    words = f"{np.mean(met):+.1f} %" if met else "out of reach"
+    refused = "refused" if all("refused" in f for f in found) else "out of reach"
+    words = f"{np.mean(met):+.1f} %" if met else refused
     return words if len(met) in (0, len(found)) else f"{words} ({len(met)} of {len(found)})"

@@ -186,7 +186,7 @@ _warm: set[tuple[str, bool]] = set()  # codecs that this process has run once
 def _code_timed(
     path: str, codec: tuple[str, bool], setting: float, target: Path, threads: int
 ) -> dict:
-    """Writes one file: seconds, processor seconds and peak memory of both directions."""
+    """Codes one file: seconds, processor seconds and peak memory of both directions."""
     machine.use_cores(threads)
     adapter, pixels = _adapter(*codec), load(path)
     try:
@@ -197,7 +197,7 @@ def _code_timed(
     except BadRequest as error:
         return {"refused": str(error)}
     _, decoding = machine.clocked(lambda: adapter.decode(data, threads), "decode")
-    if not target.exists():  # else it is what was graded; threads may change the bytes
+    if not adapter.threads_count:  # what is graded is coded by one thread
         put(target, data)
     return encoding | decoding | {"threads": threads}
 

@@ -82,7 +82,8 @@ def learn(values: np.ndarray, limits: Limits) -> Components:
         whole = limits.beyond(values, now + np.float32(AHEAD) * (now - before))
         before = now
     mean, mixture, variances = principal(whole)
-    return Components(mean * unit, mixture, variances * np.float64(unit) ** 2)
+    # NumPy before 2.0 would have the product in float32.
+    return Components(mean * unit, mixture, variances.astype(np.float64) * float(unit) ** 2)
 
 
 def principal(values: np.ndarray) -> Components:

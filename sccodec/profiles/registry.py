@@ -85,7 +85,7 @@ class Model:
             self.id: str = self.about["id"]
             self.about["analysis"], self.about["steps"], self.about["tables"]  # all are needed
             self.profile: str = self.about["profile"]
-            self.trained: dict[str, object] = dict(self.about["trained"])
+            self.trained: dict[str, object] = dict(self.about.get("trained", {}))
             self.layers = tuple(
                 LayerPlan(**{k: tuple(v) if isinstance(v, list) else v for k, v in layer.items()})
                 for layer in self.about["layers"]

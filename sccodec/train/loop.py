@@ -18,6 +18,7 @@ import torch
 from sccodec.entropy.tables import nearest_index
 from sccodec.errors import BadRequest, CodecError
 from sccodec.profiles.registry import Model
+from sccodec.threads import undisturbed
 from sccodec.train import chosen as encoder
 from sccodec.train import data
 from sccodec.train.cuda import RENEW, Recorded, compile_parts, precisely
@@ -103,6 +104,7 @@ def read_recipe(name: str | Path) -> Recipe:
     return recipe
 
 
+WIDTHS = ("wide8", "wide16", "base_wide", "hyper", "prior_wide")
 KINDS = {"str": str, "bool": bool, "int": int, "float": (int, float)}
 
 
@@ -144,14 +146,16 @@ def check_values(path: Path | str, recipe: Recipe) -> None:
         "linear_rate": not 0 <= recipe.linear_rate < math.inf,
         "warm_up": recipe.warm_up < 0,
         "clip": recipe.clip <= 0,
-        "log2_step": not -8 <= low < high < 8,
-        "base_jitter": recipe.base_jitter < 0,
+        "log2_step": not -8 <= low <= high < 8 or bool(low == high and recipe.balance),
+        "base_jitter": not 0 <= recipe.base_jitter < math.inf,
         "absent": not 0 <= recipe.absent <= 1,
         "chosen": recipe.chosen < 0,
         "objectives": recipe.objectives < 0,
         "validate_at": not recipe.validate_at or min(recipe.validate_at) <= 0,
         "validate_crops": recipe.validate_crops < 1,
         "network": np.hstack(list(asdict(shape).values())).min() < 0,
+        **{name: np.min(getattr(shape, name)) < 1 for name in WIDTHS},
+        "quick16": shape.quick8 > 0 and shape.quick16 < 1,
         "base": not 1 <= shape.base <= LOW,
         "enhancement": not 1 <= shape.enhancement <= HIGH,
         "context_steps": shape.context_steps not in (1, 2, 4),
@@ -222,7 +226,7 @@ class Run:
         self.chosen = self.chosen_held_out = None
         if recipe.chosen:
             self._choose(init)
-        self.step, self.best, self.lost = 0, math.inf, 0
+        self.step, self.best, self.lost, self.terms = 0, math.inf, 0, None
         last = self.out / "last.pt"
         if last.exists():
             self.model, state = load(last)
@@ -272,10 +276,10 @@ class Run:
                     f"{last} was trained with {made_by}, the recipe says {self._made_by()}",
                     hint="another folder with --init best.pt begins anew from its weights",
                 )
-            self.step, self.best = state["step"], state["best"]
+            self.step, self.best = int(state["step"]), float(state["best"])
             self.average.load_state_dict(state["average"])
             self.optimiser.load_state_dict(state["optimiser"])
-        except (KeyError, ValueError, RuntimeError) as error:
+        except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise BadRequest(
                 f"{last}: no run of this recipe can go on from it: {error}",
                 hint="another folder with --init begins anew from its weights",
@@ -377,29 +381,31 @@ class Run:
         told = validated = begin
         torch.manual_seed(3 + first)
         self.model.train()
-        while True:
-            spent = time.monotonic() - begin
-            progress = max(self.step / recipe.steps, spent / budget)
-            if progress >= 1:
-                break
-            warm = min(1.0, (self.step - first + 1) / max(1, recipe.warm_up))
-            left = share_of_peak(progress, recipe.hold)
-            for group in self.optimiser.param_groups:
-                self._set_rate(group, group["peak"] * warm * left)
-            try:
-                terms = self._update(next(batches), draw)
-            except (KeyboardInterrupt, SystemExit):  # told to stop; the next run goes on from here
-                self._keep()
-                raise
-            self.step += 1
-            now = time.monotonic()
-            if now - told > 30 or self.step - first in (1, 10, 50):
-                say(self._line(terms, (self.step - first) / (now - begin)))
-                told = now
-            if now - validated > min(600, budget / 4):
-                self.checkpoint(say)
-                validated = time.monotonic()
-        self.checkpoint(say)
+        try:
+            while True:
+                spent = time.monotonic() - begin
+                progress = max(self.step / recipe.steps, spent / budget)
+                if progress >= 1:
+                    break
+                warm = min(1.0, (self.step - first + 1) / max(1, recipe.warm_up))
+                left = share_of_peak(progress, recipe.hold)
+                with undisturbed():  # half a step is none that a run can go on from
+                    for group in self.optimiser.param_groups:
+                        self._set_rate(group, group["peak"] * warm * left)
+                    self.terms = self._update(next(batches), draw)
+                    self.step += 1
+                now = time.monotonic()
+                if now - told > 30 or self.step - first in (1, 10, 50):
+                    say(self._line(self.terms, (self.step - first) / (now - begin)))
+                    told = now
+                if now - validated > min(600, budget / 4):
+                    self.checkpoint(say)
+                    validated = time.monotonic()
+            self.checkpoint(say)
+        except (KeyboardInterrupt, SystemExit):  # told to stop; the next run goes on from here
+            if self.terms is not None and self._sound():
+                self._keep()  # what has diverged does not replace what has not
+            raise
 
     def _batches(self, seed: int):
         recipe = self.recipe
@@ -561,16 +567,20 @@ class Run:
     def checkpoint(self, say=print) -> None:
         """Validates, appends to the log, writes `last.pt`, and `best.pt` if it is."""
         result = self.validate()
-        if not math.isfinite(result["loss"]):
+        if not (math.isfinite(result["loss"]) and self._sound()):
             raise self._diverged()  # and keeps last.pt
         with (self.out / "log.jsonl").open("a") as log:
             log.write(json.dumps(result) + "\n")
         say(json.dumps(result))
         switches = self.model.switches()
         if result["loss"] < self.best:
-            self.best = result["loss"]
             save(self.out / "best.pt", self.average, quantiser=switches, step=self.step)
+            self.best = result["loss"]
         self._keep()
+
+    def _sound(self) -> bool:
+        """Whether the last step had a loss; steps on a GPU do not look."""
+        return self.terms is None or bool(torch.isfinite(self.terms.loss).all())
 
     def _keep(self) -> None:
         """Writes `last.pt`."""

@@ -92,9 +92,15 @@ def test_demo_runs_the_main_job(tmp_path, monkeypatch, photo_is_tiny):
         assert float(psnr) == pytest.approx(told, abs=0.011)
     rows = run("demo", "--json").out  # a second run replaces the files
     assert rows.startswith(b'[{"layers": "base"')
-    (folder / "rest.scc").unlink()
-    before = (folder / "photo.scc").stat().st_mtime_ns
-    for output in ("sccodec-demo", ""):  # what may be somebody's own is not replaced
-        refused = run("demo", "-o", output)
-        assert refused.code == 1, refused.out
-    assert (folder / "photo.scc").stat().st_mtime_ns == before
+    for name in names.split()[:4]:
+        (folder / name).unlink()
+    assert run("demo").code == 0  # as after an interrupted run
+    for content in (b"mine", None):
+        if content is None:
+            (folder / "original.png").unlink()
+        else:
+            (folder / "original.png").write_bytes(content)
+        before = (folder / "photo.scc").stat().st_mtime_ns
+        for output in ("sccodec-demo", ""):  # what may be somebody's own is not replaced
+            assert run("demo", "-o", output).code == 1
+        assert (folder / "photo.scc").stat().st_mtime_ns == before

@@ -233,6 +233,8 @@ def test_channels_far_from_zero_have_no_scales():
 def test_as_many_axes_are_written_as_are_read():
     values = np.arange(500, dtype=np.float32).reshape(2, *[1] * 29, 25, 10)
     assert decoded(tensor.encode(values)).shape == values.shape
+    if np.lib.NumpyVersion(np.__version__) < "2.0.0":
+        return  # it has no more axes itself
     with pytest.raises(BadRequest, match="33 axes, a file has room for 32"):
         tensor.encode(values[None])
 

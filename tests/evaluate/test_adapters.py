@@ -19,8 +19,8 @@ PIXELS = picture(96, 128)
 @pytest.mark.parametrize("name", adapters.CLASSICAL)
 def test_settings_rise_in_bytes_and_quality(name):
     codec = adapters.find(name)
-    if not codec.available:
-        pytest.skip(f"{codec.library} is not installed")
+    if codec.lacking:
+        pytest.skip(codec.lacking)
     sizes, values = [], []
     for setting in codec.settings:
         data = codec.encode(PIXELS, setting, 1)
@@ -38,12 +38,19 @@ def test_settings_rise_in_bytes_and_quality(name):
 def test_samples_at_the_ends_do_not_wrap_around(name):
     """Ringing beside hard edges goes beyond 0 and 255."""
     codec = adapters.find(name)
-    if not codec.available:
-        pytest.skip(f"{codec.library} is not installed")
+    if codec.lacking:
+        pytest.skip(codec.lacking)
     hard = np.where((np.indices((96, 128)).sum(0) // 16 % 2)[..., None], 255, 0).astype(np.uint8)
     hard = np.repeat(hard, 3, 2)
     decoded = codec.decode(codec.encode(hard, codec.settings[-2], 1), 1)
     assert np.abs(decoded.astype(int) - hard).max() < 128
+
+
+def test_a_build_without_a_codec_is_said(monkeypatch):
+    monkeypatch.setattr("PIL.features.check", lambda feature: feature != "avif")
+    found, left_out = adapters.choose(["jpeg", "avif"], (0.5,))
+    assert [adapter.name for adapter in found] == ["jpeg"]
+    assert left_out == ["avif is left out: this build of PIL lacks it"]
 
 
 def test_sccodec_whole_and_by_layer(tiny_model):

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import signal
 import tarfile
 from dataclasses import replace
 
@@ -20,10 +21,12 @@ torch = pytest.importorskip("torch", reason="training needs the [train] extra")
 pytest.importorskip("onnx", reason="export needs the [train] extra")
 
 from sccodec.cli import cli
+from sccodec.cli.export import whole_folder
 from sccodec.entropy.tables import TOTAL
 from sccodec.errors import BadRequest, CodecError
 from sccodec.latents import quantize
 from sccodec.latents.quantize import Analysed
+from sccodec.threads import exit_when_told
 from sccodec.train import data, export, loop
 from sccodec.train.loss import likeness, rate_distortion
 from sccodec.train.model import Coded, PictureModel, load, save, save_weights, start
@@ -122,6 +125,17 @@ def test_a_run_is_validated_resumed_exported_and_codes_pictures(folder, tmp_path
     assert np.abs(decoded - scene(7)).mean() < 8
 
 
+@pytest.fixture
+def stoppable():
+    """Signals as the console script has them."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    exit_when_told()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture(scope="module")
 def checkpoint(folder, tmp_path_factory):
     """What a run of three steps has left."""
@@ -131,7 +145,7 @@ def checkpoint(folder, tmp_path_factory):
     return out / "best.pt"
 
 
-def test_an_exported_model_is_replaced_only_by_force(folder, checkpoint, tmp_path):
+def test_an_exported_model_is_replaced_only_by_force(folder, checkpoint, tmp_path, monkeypatch):
     to = ("--recipe", folder / "tiny.toml", "--cache", tmp_path / "cache", "--id", "one-1")
     export = ("export", checkpoint, *to, "--data", folder, "-o", tmp_path / "one-1")
     run(*export)
@@ -141,10 +155,45 @@ def test_an_exported_model_is_replaced_only_by_force(folder, checkpoint, tmp_pat
     (tmp_path / "one-1" / "left.onnx").write_bytes(b"of a model before")
     run(*export, "-f", "--note", "other")
     assert not (tmp_path / "one-1" / "left.onnx").exists()
+    (tmp_path / "one-1" / "README.md").write_text("mine")
+    (tmp_path / "link").symlink_to("one-1")
+    run(*export[:-1], tmp_path / "link", "-f")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "one-1" / "README.md").exists()
+    monkeypatch.chdir(tmp_path / "one-1")
+    run(*export[:-1], ".", "-f")
+    assert (tmp_path / "one-1" / "digest.txt").read_text() == digest
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("mine")
     assert "holds other files" in fails(*export[:-1], tmp_path / "mine", "-f")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "mine", "one-1"]
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["cache", "link", "mine", "one-1"]
+
+
+@pytest.mark.parametrize("at", [0, 3, 9, 14])
+def test_an_interrupted_replacement_leaves_the_model_before(tmp_path, monkeypatch, at):
+    def contents() -> dict:
+        return {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    files = ["model.json", "digest.txt", "prior.npz", *(f"{n}.onnx" for n in range(5))]
+    for name in (*files, "README.md"):
+        (tmp_path / name).write_bytes(b"old " + name.encode())
+    before, moved, replace_ = contents(), [], type(tmp_path).replace
+
+    def interrupted(path, target):
+        moved.append(path)
+        if len(moved) == at + 1:
+            raise KeyboardInterrupt
+        return replace_(path, target)
+
+    def export_again():
+        with whole_folder(tmp_path) as part:
+            for name in files[:-1]:
+                (part / name).write_bytes(b"new")
+
+    monkeypatch.setattr(type(tmp_path), "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export_again()
+    assert contents() == before
 
 
 def test_an_export_that_fails_leaves_no_model(folder, checkpoint, tmp_path, monkeypatch):
@@ -180,7 +229,8 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("told", [KeyboardInterrupt, SystemExit])
+@pytest.mark.usefixtures("stoppable")
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
 def test_what_was_learnt_until_a_stop_is_kept(folder, tmp_path, monkeypatch, told):
     recipe = replace(loop.read_recipe(folder / "tiny.toml"), steps=50)
     started = loop.Run(recipe, folder, tmp_path / "run", tmp_path / "cache", "cpu")
@@ -188,16 +238,30 @@ def test_what_was_learnt_until_a_stop_is_kept(folder, tmp_path, monkeypatch, tol
 
     def stop(*arguments):
         if started.step == 4:
-            raise told
+            signal.raise_signal(told)  # in the middle of a step, which is taken to its end
         return update(*arguments)
 
     monkeypatch.setattr(started, "_update", stop)
-    with pytest.raises(told):
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
         started.train(say=lambda _: None)
-    assert loop.Run(recipe, folder, tmp_path / "run", tmp_path / "cache", "cpu").step == 4
+    assert loop.Run(recipe, folder, tmp_path / "run", tmp_path / "cache", "cpu").step == 5
 
 
-def test_training_that_diverges_says_so_and_keeps_what_was(folder, tmp_path):
+def test_a_stop_while_validating_keeps_what_was_learnt(folder, tmp_path, monkeypatch):
+    recipe = loop.read_recipe(folder / "tiny.toml")
+    started = loop.Run(recipe, folder, tmp_path / "run", tmp_path / "cache", "cpu")
+
+    def stop():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(started, "validate", stop)
+    with pytest.raises(KeyboardInterrupt):
+        started.train(say=lambda _: None)
+    assert loop.Run(recipe, folder, tmp_path / "run", tmp_path / "cache", "cpu").step == 3
+
+
+@pytest.mark.usefixtures("stoppable")
+def test_training_that_diverges_says_so_and_keeps_what_was(folder, tmp_path, monkeypatch):
     recipe = loop.read_recipe(folder / "tiny.toml")
     out = tmp_path / "run"
     loop.Run(recipe, folder, out, tmp_path / "cache", "cpu").train(say=lambda _: None)
@@ -205,6 +269,19 @@ def test_training_that_diverges_says_so_and_keeps_what_was(folder, tmp_path):
     wild = replace(recipe, rate=1e6, linear_rate=1e6, steps=100, warm_up=0)
     again = loop.Run(wild, folder, out, tmp_path / "cache", "cpu")
     with pytest.raises(CodecError, match="training has diverged: at step"):
+        again.train(say=lambda _: None)
+    assert (out / "last.pt").read_bytes() == before
+    again = loop.Run(wild, folder, out, tmp_path / "cache", "cpu")
+    update = again._update
+
+    def stop(*arguments):
+        terms = update(*arguments)
+        if not torch.isfinite(terms.loss).all():
+            signal.raise_signal(signal.SIGINT)
+        return terms
+
+    monkeypatch.setattr(again, "_update", stop)
+    with pytest.raises(KeyboardInterrupt):
         again.train(say=lambda _: None)
     assert (out / "last.pt").read_bytes() == before
 
@@ -678,6 +755,10 @@ def test_unknown_recipe_keys_and_missing_data_are_named(folder, tmp_path):
         ("[network]\nenhancement = 800", "enhancement cannot be 800"),
         ("[network]\ncontext_steps = 3", "context_steps cannot be 3"),
         ("[network]\nanalysis8 = -1", "network cannot be"),
+        ("[network]\nwide8 = 0", "wide8 cannot be 0"),
+        ("[network]\nhyper = [0, 3]", "hyper cannot be"),
+        ("[network]\nquick8 = 6\nquick16 = 0", "quick16 cannot be 0"),
+        ("base_jitter = inf", "base_jitter cannot be inf"),
         ("[network]\nhyper = [2]", "hyper is"),
     ],
 )
