@@ -6,6 +6,7 @@ can seek must stay open as long as it is used, and only what is needed is read f
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from sccodec.container import (
     layer_selection,
     open_path,
     open_url,
+    refuse_secret,
 )
 from sccodec.container import join as join_layers
 from sccodec.container.describe import describe
@@ -80,7 +82,9 @@ def encode(
     from sccodec.media.tensor import is_tensor_name
 
     if is_url(source):
+        refuse_secret(source)
         raise BadRequest(f"{source} is an address; what is encoded is a file here")
+    _refuse_text(source)
     source = _array(source)
     if profile is None and (is_tensor_name(source) or _is_tensor(source)):
         profile = "tensor"
@@ -344,16 +348,20 @@ def _reader(source: Source, allow_partial: bool) -> Reader:
         return open_url(source, allow_partial=allow_partial)
     if isinstance(source, (str, os.PathLike)):
         return open_path(source, allow_partial=allow_partial)
-    if isinstance(source, io.TextIOBase):
-        raise BadRequest("the file was opened as text", hint='open(..., "rb") gives its bytes')
+    _refuse_text(source)
     if hasattr(source, "read"):
         # Before Python 3.13 an mmap can seek, but not say so.
-        seekable = source.seekable() if hasattr(source, "seekable") else hasattr(source, "tell")
+        seekable = source.seekable() if hasattr(source, "seekable") else hasattr(source, "seek")
         name = getattr(source, "name", None)  # a number for a pipe
-        named = {"name": name} if isinstance(name, str) else {}
+        named = {"name": name} if isinstance(name, str) and name else {}
         opener = from_file if seekable else from_stream
         return opener(source, allow_partial=allow_partial, **named)
     raise BadRequest(f"{type(source).__name__} is not a path, bytes or an open file")
+
+
+def _refuse_text(source: object) -> None:
+    if isinstance(source, (io.TextIOBase, codecs.StreamReaderWriter)):
+        raise BadRequest("the file was opened as text", hint='open(..., "rb") gives its bytes')
 
 
 def _picture(source) -> Picture:

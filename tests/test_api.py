@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import gzip
 import io
 import mmap
 import multiprocessing
@@ -49,10 +51,29 @@ def test_bytes_of_every_kind_and_files_are_decoded(scc, path):
 
 
 def test_a_file_that_is_open_as_text_is_refused(path):
-    with open(path, encoding="latin-1") as file:
-        for source in (file, io.StringIO("x")):
-            with pytest.raises(BadRequest, match="opened as text"):
-                sccodec.decode(source)
+    with open(path, encoding="latin-1") as file, codecs.open(path, encoding="latin-1") as other:
+        for source in (file, other, io.StringIO("x")):
+            for function in (sccodec.decode, sccodec.encode):
+                with pytest.raises(BadRequest, match="opened as text"):
+                    function(source)
+
+
+def test_files_without_a_name_or_a_way_to_seek(scc):
+    class Reads:
+        def __init__(self):
+            self.read, self.tell = io.BytesIO(scc).read, lambda: 0
+
+    assert sccodec.info(Reads())["layers"] == sccodec.info(scc)["layers"]
+    packed = io.BytesIO(gzip.compress(scc))
+    assert sccodec.info(gzip.GzipFile(fileobj=packed))["name"] == "<file>"
+
+
+def test_layers_that_are_no_names(scc):
+    for layers in ([["base"]], [0, 1], 1.0):
+        with pytest.raises(BadRequest):
+            sccodec.decode(scc, layers)
+    both = sccodec.decode(scc, np.array(["base", "enhancement"]))
+    np.testing.assert_array_equal(both, sccodec.decode(scc))
 
 
 def test_a_file_at_its_end_is_told_from_another_one(scc):

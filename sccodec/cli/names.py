@@ -12,7 +12,7 @@ from typing import NamedTuple
 import click
 
 from sccodec.cli.border import STREAM, read_input
-from sccodec.container.remote import is_url
+from sccodec.container.remote import is_url, refuse_secret
 from sccodec.errors import BadRequest, shown
 
 SEPARATORS = (os.sep, os.altsep or os.sep)  # Windows takes both
@@ -46,6 +46,8 @@ def inputs(function: Callable) -> Callable:
         if (*inputs, files_from).count(STREAM) > 1:
             raise BadRequest("only one input can be stdin")
         more = () if files_from is None else read_list(files_from, null)
+        for name in (*inputs, *more):
+            refuse_secret(name)  # here, before a message or a row names it
         return function(inputs=Inputs((*inputs, *more), files_from is not None), **options)
 
     return command

@@ -289,20 +289,27 @@ def search(
 
     bits_of codes with a design and tells the bits per element, side information and all. For
     max_bytes nothing above `wanted` is taken as long as something below was found. Where
-    levels with a dead zone leave a gap and none were asked for, uniform ones are tried too.
+    levels with a dead zone leave a gap and none were asked for, uniform ones are tried too; of two
+    that are near enough the one with the smaller error is taken.
     """
     within = settings.max_bytes is not None
     # Where levels of one distance would be few among most values, or too far for some: see `wild`.
     uneven = stats.wild and stats.complete
     if settings.quantiser is None and wanted > FINE and not uneven:
         settings = replace(settings, quantiser="uniform")
-    family = DeadZones if settings.kind == "dead-zone" else Family
-    found = _nearest(wanted, family(stats, grid, settings), bits_of, within)
+    family = (DeadZones if settings.kind == "dead-zone" else Family)(stats, grid, settings)
+    found = _nearest(wanted, family, bits_of, within)
     if settings.quantiser is None and abs(found.bits / wanted - 1) > 4 * CLOSE:
-        family = Family(stats, grid, replace(settings, quantiser="uniform"))
-        other = _nearest(wanted, family, bits_of, within)
+        uniform = Family(stats, grid, replace(settings, quantiser="uniform"))
+        other = _nearest(wanted, uniform, bits_of, within)
         between = found.between or other.between
-        found = min(found, other, key=lambda one: _miss(one.bits, wanted, within))
+        misses = [_miss(one.bits, wanted, within) for one in (found, other)]
+        plain = found.design.coarser is None and other.design.coarser is None
+        if plain and max(misses) <= max(RATE_TOLERANCE * wanted, WORDS / family.elements):
+            errors = [family.error_of(found.design), uniform.error_of(other.design)]
+        else:
+            errors = misses
+        found = other if errors[1] < errors[0] else found
         return found._replace(between=between)
     return found
 

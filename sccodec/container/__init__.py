@@ -28,7 +28,7 @@ from sccodec.container.reader import (
     from_stream,
     open_path,
 )
-from sccodec.container.remote import is_url, open_url
+from sccodec.container.remote import is_url, open_url, refuse_secret
 from sccodec.container.writer import to_bytes, whole_file, write
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "layer_selection",
     "open_path",
     "open_url",
+    "refuse_secret",
     "split",
     "tile_grid",
     "to_bytes",

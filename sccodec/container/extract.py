@@ -36,7 +36,7 @@ def layer_selection(header: Header, spec: str | int | Iterable[str]) -> tuple[in
         if not 1 <= spec <= len(header.layers):
             raise BadRequest(f"{spec} layers asked for; the file holds {header.layer_list()}")
         return header.present[:spec]
-    if spec == "all":
+    if isinstance(spec, str) and spec == "all":
         return header.present
     try:
         names = [name.strip() for name in spec.split(",")] if isinstance(spec, str) else list(spec)
@@ -49,7 +49,7 @@ def layer_selection(header: Header, spec: str | int | Iterable[str]) -> tuple[in
     if not names:
         raise BadRequest(f"no layer asked for; the file holds {header.layer_list()}")
     for name in names:
-        if name not in by_name:
+        if not isinstance(name, str) or name not in by_name:
             what = f"no layer {name!r}" if isinstance(name, str) else f"{name!r} is no layer's name"
             raise BadRequest(f"{what}; the file holds {header.layer_list()}")
     return tuple(sorted({by_name[name] for name in names}))

@@ -383,7 +383,7 @@ def _check_signature(start: bytes) -> None:
             hint="the file was cut, or sent in text mode; transfer it in binary mode",
         )
     if not start:
-        raise NotOurFile("not an .scc file: it is empty")
+        raise NotOurFile("not an .scc file: nothing is there to read")
     raise NotOurFile("not an .scc file: the first bytes are others")
 
 
@@ -429,12 +429,10 @@ def from_file(file: BinaryIO, *, name: str = "<file>", **options) -> Reader:
         file.seek(0, os.SEEK_END)
         reader = Reader(read_at, file.tell() - start, name=name, **options)
     except NotOurFile as error:
-        rewind()
         hint = f"it is read from byte {start}, where the open file stands" if start else error.hint
         raise NotOurFile(str(error), hint=hint) from error
-    except BaseException:
+    finally:
         rewind()
-        raise
     reader._leave = rewind
     return reader
 
@@ -442,7 +440,15 @@ def from_file(file: BinaryIO, *, name: str = "<file>", **options) -> Reader:
 def _from_disk(file: BinaryIO, **options) -> Reader:
     """Reader of a file whose position does not count: processes that were forked share it."""
     size = file.seek(0, os.SEEK_END)
-    return Reader(lambda at, length: os.pread(file.fileno(), length, at), size, **options)
+
+    def read_at(offset: int, length: int) -> bytes:
+        pieces = []
+        while length and (piece := os.pread(file.fileno(), length, offset)):  # may give less
+            pieces.append(piece)
+            offset, length = offset + len(piece), length - len(piece)
+        return b"".join(pieces)
+
+    return Reader(read_at, size, **options)
 
 
 def open_path(path: str | os.PathLike, **options) -> Reader:

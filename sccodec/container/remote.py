@@ -31,6 +31,12 @@ def is_url(name: object) -> bool:
     return isinstance(name, str) and name.lower().startswith(SCHEMES)
 
 
+def refuse_secret(url: str) -> None:
+    """Raises BadRequest for an address with a user or a password, which messages would show."""
+    if is_url(url) and "@" in re.split("[/?#]", url.partition("://")[2])[0]:
+        raise BadRequest("an address with a user or a password in it is not supported")
+
+
 def open_url(
     url: str, *, timeout: float = TIMEOUT, whole_limit: int = WHOLE_LIMIT, **options
 ) -> Reader:
@@ -44,8 +50,7 @@ def open_url(
     """
     if not is_url(url):
         raise BadRequest(f"{url} is not an http or https address")
-    if "@" in re.split("[/?#]", url.partition("://")[2])[0]:  # would be printed with each error
-        raise BadRequest("an address with a user or a password in it is not supported")
+    refuse_secret(url)
     source = _Source(url, timeout, whole_limit)
     return Reader(
         source.read_at,

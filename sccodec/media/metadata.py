@@ -67,7 +67,7 @@ def collect(image: Image.Image) -> tuple[dict[str, bytes], tuple[float, float] |
     """Payloads and resolution of a Pillow image; a TIFF image must not be loaded yet."""
     info = image.info
     xmp = info.get("xmp") or info.get("XML:com.adobe.xmp")
-    if image.format == "TIFF":
+    if image.format == "TIFF" and "exif" not in info:
         exif = _exif_of_tiff(image)
     else:
         exif = info.get("exif") or _exif_in_text(info)
@@ -80,9 +80,10 @@ def collect(image: Image.Image) -> tuple[dict[str, bytes], tuple[float, float] |
                 payload = payload[len(EXIF_PREFIX) :]
         if payload:
             metadata[kind] = payload
-    # Pillow reports one dot per inch for a TIFF that says nothing.
-    silent = image.format == "TIFF" and X_RESOLUTION not in image.tag_v2
-    return metadata, None if silent else _resolution(info.get("dpi"))
+    dpi = info.get("dpi")
+    if image.format == "TIFF" and X_RESOLUTION not in image.tag_v2 and dpi == (1, 1):
+        dpi = None  # which is what Pillow reports where a TIFF says nothing
+    return metadata, _resolution(dpi)
 
 
 def _resolution(dpi) -> tuple[float, float] | None:

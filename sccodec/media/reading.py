@@ -87,13 +87,13 @@ def read(
         raise Damaged(f"{name}: {kind} picture is damaged or cut short: {detail}") from error
 
 
-def from_pil(image: Image.Image) -> Picture:
+def from_pil(image: Image.Image, *, loaded: bool = False) -> Picture:
     """The current frame of a Pillow image, upright, with the metadata in its info.
 
     What Pillow has cut to 8 bits on opening stays so; `read` keeps 16.
     """
     bits = _stored_bits(image)
-    return _finish(image, lambda: to_samples(image, bits))
+    return _finish(image, lambda: to_samples(image, bits), loaded)
 
 
 def _stored_bits(image: Image.Image) -> int:
@@ -199,13 +199,15 @@ def _near(raw: bytes, usual: tuple[int, ...]) -> bool:
     return all(abs(a - b) <= 1000 for a, b in zip(numbers, usual, strict=True))
 
 
-def _finish(image: Image.Image, decode: Callable[[], tuple[np.ndarray, tuple]]) -> Picture:
+def _finish(
+    image: Image.Image, decode: Callable[[], tuple[np.ndarray, tuple]], loaded: bool = False
+) -> Picture:
     """Joins pixels and metadata.
 
     Loading a TIFF turns it upright and forgets how it was, so its metadata comes first;
     loading a PNG finds the chunks behind the pixels, so its metadata comes last.
     """
-    found = collect(image) if image.format == "TIFF" else None
+    found = collect(image) if image.format == "TIFF" and not loaded else None
     array, notes = decode()
     metadata, dpi = found or collect(image)
     if found is None:

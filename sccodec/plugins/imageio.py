@@ -13,6 +13,7 @@ from imageio.core.v3_plugin_api import ImageProperties, PluginV3
 from sccodec import api
 from sccodec.container import is_url
 from sccodec.container.describe import describe
+from sccodec.container.layout import SIGNATURE
 from sccodec.container.metadata import from_chunks
 from sccodec.errors import NotOurFile, Unsupported
 from sccodec.media.metadata import EXIF_PREFIX
@@ -61,6 +62,8 @@ class SccPlugin(PluginV3):
             source = self.request.get_file()
             if source.seekable():
                 source.seek(0)  # another plugin may have looked at it before
+            elif self.request.extension != EXTENSION and not _may_be_ours(source):
+                raise InitializationError("not an .scc file")
         with os_errors():
             try:
                 file = api.open(source)
@@ -150,6 +153,12 @@ class SccPlugin(PluginV3):
         if self._picture is not None:
             self._picture.close()
         super().close()
+
+
+def _may_be_ours(stream) -> bool:
+    """Whether a pipe begins as an .scc file; nothing is taken from it, as others may want it."""
+    start = stream.peek(len(SIGNATURE))[: len(SIGNATURE)] if hasattr(stream, "peek") else b""
+    return bool(start) and SIGNATURE.startswith(start)
 
 
 def _is_batch(index: Index) -> bool:

@@ -187,22 +187,19 @@ def _picture(image: Image.Image, given: Mapping) -> Picture:
     """The picture upright, with its own metadata or what was given instead."""
     from sccodec.media.image import from_pil
 
-    if "exif" in given:  # that of a TIFF does not lie in info
-        image = image.copy()
-    own, image.info = image.info, _told(image.info, given)
-    try:
-        picture = from_pil(image)
-    finally:
-        image.info = own
+    if given.get("dpi") == (0, 0):  # as Pillow has it of files that do not say
+        given = {**given, "dpi": None}
+    view = object.__new__(type(image))  # the caller's is left as it is; pixels are shared
+    vars(view).update(vars(image))
+    view.info = _told(image.info, given)
+    picture = from_pil(view, loaded=True)
     names = {"icc": "icc_profile", "exif": "exif", "xmp": "xmp"}
     metadata = {
         kind: payload
         for kind, payload in picture.metadata.items()
         if given.get(names[kind], payload)
     }
-    dpi = picture.dpi
-    if "dpi" in given and (image.format == "TIFF" or not given["dpi"]):
-        dpi = given["dpi"] or None
+    dpi = picture.dpi if given.get("dpi", True) else None
     if given.get("dpi") and dpi is None:
         raise OSError(f"a resolution of {given['dpi']!r} makes no sense")
     return replace(picture, metadata=metadata, dpi=dpi)

@@ -230,6 +230,14 @@ def test_channels_far_from_zero_have_no_scales():
     assert tensor.encode(values, Settings(levels=4, channelwise=True)) == wanted
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_one_value_far_from_all_others_is_kept(seed):
+    values = np.random.default_rng(seed).normal(size=2048).astype(np.float32)
+    values[-1] = 1e6
+    data = tensor.encode(values.reshape(8, 16, 16), Settings(rate=1.0))
+    assert np.square(decoded(data).ravel() - values).mean() < 10
+
+
 def test_as_many_axes_are_written_as_are_read():
     values = np.arange(500, dtype=np.float32).reshape(2, *[1] * 29, 25, 10)
     assert decoded(tensor.encode(values)).shape == values.shape

@@ -342,6 +342,15 @@ def test_reads_may_give_less_than_was_asked_for(opened):
     assert rewritten(opened(Dribble(SMALL, opened is from_file))) == SMALL
 
 
+@pytest.mark.skipif(not hasattr(os, "pread"), reason="no pread on this system")
+def test_a_path_may_give_less_than_was_asked_for(tmp_path, monkeypatch):
+    path, pread = tmp_path / "a.scc", os.pread
+    path.write_bytes(SMALL)
+    monkeypatch.setattr(os, "pread", lambda file, length, at: pread(file, min(length, 20), at))
+    with open_path(path) as reader:
+        assert rewritten(reader) == SMALL
+
+
 def test_what_is_not_ready_is_said():
     stream = Dribble(SMALL, False)
     stream.read = lambda: None  # as of a pipe that is set not to wait
@@ -356,6 +365,9 @@ def test_an_open_file_stands_where_it_stood():
         with from_file(file) as reader:
             assert rewritten(reader) == SMALL
         assert file.tell() == 4
+    file.seek(4)
+    readers = [from_file(file), from_file(file)]  # opening leaves it where it stood
+    assert [rewritten(reader) for reader in readers] == [SMALL, SMALL]
     file.seek(0)
     with pytest.raises(NotOurFile):
         from_file(file)

@@ -260,10 +260,14 @@ def test_addresses_that_make_no_sense(url):
 
 @pytest.mark.parametrize("secret", ["user:secret@", "user:secret@host:80@", "secret@"])
 def test_a_password_in_an_address_is_refused_and_not_printed(secret):
-    done = run("info", f"http://{secret}127.0.0.1/photo.scc")
-    assert done.exit_code == 1
-    assert "password" in done.stderr
-    assert "secret" not in done.stderr
+    for command in (["info"], ["verify", "--json"], ["decode", "--json"], ["encode"]):
+        done = run(*command, f"http://{secret}127.0.0.1/photo.scc")
+        assert done.exit_code == 1
+        assert "password" in done.stderr
+        assert "secret" not in done.output
+    with pytest.raises(BadRequest, match="password") as caught:
+        sccodec.open(f"http://{secret}127.0.0.1/photo.scc")
+    assert "secret" not in str(caught.value)
 
 
 def test_other_schemes_are_no_addresses():

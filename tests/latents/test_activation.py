@@ -97,6 +97,18 @@ def test_the_closed_form_is_the_optimum_that_a_search_finds():
     assert density.error(Quantiser.uniform(0, searched, 5)) <= min(errors)
 
 
+@pytest.mark.parametrize("slope", [0.01, 0.1])
+@pytest.mark.parametrize("levels", [8, 128, 1024])
+def test_a_range_of_many_levels_is_as_good_as_any_near_it(slope, levels):
+    density = Activation(1.3, -1.0, slope)
+    low, high = optimal_clip(density, levels)
+    found = density.error(Quantiser.uniform(low, high, levels))
+    near = np.linspace(0.7, 1.3, 31)
+    pairs = [(low * a, high * b) for a in near for b in near]
+    errors = [density.error(Quantiser.uniform(*pair, levels)) for pair in pairs]
+    assert found <= 1.03 * min(errors)
+
+
 def test_a_density_without_a_rectifier_is_clipped_evenly():
     low, high = symmetric_clip(laplace(3.0, 2.0), 5)
     assert low + high == pytest.approx(6)

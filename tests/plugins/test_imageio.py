@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import threading
 import zipfile
 
 import imageio.v2 as iio2
@@ -63,6 +65,22 @@ def test_every_kind_of_source(scc, path, tmp_path):
 def test_an_open_file_is_read(scc, path):
     with open(path, "rb") as file:
         np.testing.assert_array_equal(iio.imread(file), sccodec.decode(scc))
+
+
+def test_pictures_come_through_pipes(scc):
+    png = iio.imwrite("<bytes>", sample((70, 90, 3)), extension=".png")
+    for data, wanted in ((png, sample((70, 90, 3))), (scc, sccodec.decode(scc))):
+        reading, writing = os.pipe()
+        with open(reading, "rb") as pipe:
+            sender = threading.Thread(target=_send, args=(writing, data))
+            sender.start()
+            np.testing.assert_array_equal(iio.imread(pipe), wanted)
+            sender.join()
+
+
+def _send(descriptor: int, data: bytes) -> None:
+    with open(descriptor, "wb") as file:
+        file.write(data)
 
 
 def test_a_tensor_file_is_refused(tmp_path):

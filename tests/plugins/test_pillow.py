@@ -259,8 +259,18 @@ def test_saving_leaves_the_transparency_of_a_palette():
     assert image.info["transparency"] == 5
 
 
-def test_what_save_is_given_is_of_the_pixels_as_they_lie():
-    image = Image.fromarray(SAMPLES["RGB"])
+def through(image: Image.Image, kind: str | None) -> Image.Image:
+    """The image as Pillow opens it from a file of this kind."""
+    if kind is None:
+        return image
+    file = io.BytesIO()
+    image.save(file, kind)
+    return Image.open(file)
+
+
+@pytest.mark.parametrize("kind", [None, "PNG", "TIFF"])
+def test_what_save_is_given_is_of_the_pixels_as_they_lie(kind):
+    image = through(Image.fromarray(SAMPLES["RGB"]), kind)
     with opened(saved(image, exif=exif(6), dpi=(300, 150))) as again:
         assert again.size == image.size[::-1]
         assert again.info["dpi"] == (150, 300)
@@ -271,6 +281,30 @@ def test_what_save_is_given_is_of_the_pixels_as_they_lie():
             assert b'tiff:Orientation="1"' in again.info["xmp"]
     with opened(saved(image.convert("CMYK"), icc_profile=ICC)) as again:
         assert "icc_profile" not in again.info
+
+
+def test_white_stays_white_in_a_tiff_that_says_how_it_counts():
+    ramp = np.arange(0, 65536, 1024, dtype=np.uint16).reshape(8, 8)
+    file = io.BytesIO()
+    Image.fromarray(ramp).save(file, "TIFF", tiffinfo={262: 0})
+    for options in ({}, {"exif": None}, {"exif": b""}):
+        found = sccodec.plugins.pillow._picture(Image.open(file), options)
+        np.testing.assert_array_equal(found.pixels[:, :, 0], 65535 - ramp)
+
+
+def test_threads_save_one_image_each_with_its_own_metadata():
+    image = Image.fromarray(SAMPLES["RGB"]).convert("CMYK").resize((600, 600))
+    own = dict(image.info)
+
+    def told(dpi: float) -> tuple[float, float]:
+        return sccodec.plugins.pillow._picture(image, {"dpi": (dpi, dpi)}).dpi
+
+    wanted = [100.0 + n for n in range(24)]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(told, wanted)) == [(dpi, dpi) for dpi in wanted]
+    assert image.info == own
+    with opened(saved(image, dpi=(0, 0))) as again:
+        assert "dpi" not in again.info
 
 
 @pytest.mark.parametrize("dpi", [(-1, 1), (float("inf"), 1), 300, (300, 300, 1), ("a", "b")])
