@@ -14,11 +14,14 @@ import pstats
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from statistics import median
+from types import CodeType
 
 import numpy as np
 
@@ -42,8 +45,8 @@ from sccodec.transform import graphs
 PICTURE = Path(__file__).parents[1] / "demo" / "photo.png"
 ASPECT = 1.5  # width over height of every size
 
-# Stages by the functions that do them: what Python's profiler finds in those, and in all that
-# they call, is the stage. At the default effort no function here calls another one of its list.
+# Stages by the functions that do them: what passes in those, and in all that they call, is the
+# stage. At the default effort no function here calls another one of its list.
 STAGES = {
     "encode": {
         "analysis": (graphs.analyse,),
@@ -207,20 +210,61 @@ def files(pixels: np.ndarray, data: bytes) -> dict[str, float]:
         return found
 
 
-def stages(direction: str, step) -> dict[str, float]:
-    """Seconds of each stage of one run under Python's profiler, and what is left as `other`."""
+def stages(direction: str, step: Callable[[], object]) -> dict[str, float]:
+    """Seconds of each stage of one run, and what is left as `other`."""
+    names = {f.__code__: name for name, functions in STAGES[direction].items() for f in functions}
+    clock = _watched if hasattr(sys, "monitoring") else _profiled
+    whole, seconds = clock(step, set(names))
+    found = dict.fromkeys(STAGES[direction], 0.0)
+    for code, spent in seconds.items():
+        found[names[code]] += spent
+    return {**found, "other": whole - sum(found.values())}
+
+
+def _profiled(step: Callable[[], object], codes: set[CodeType]) -> tuple[float, dict]:
+    """Seconds of a run, and those in each of the functions, as Python's profiler sees them."""
     profile = cProfile.Profile()
     begin = time.perf_counter()
     profile.runcall(step)
-    left = time.perf_counter() - begin
-    known, found = pstats.Stats(profile).stats, {}
-    for name, functions in STAGES[direction].items():
-        codes = (function.__code__ for function in functions)
-        places = ((code.co_filename, code.co_firstlineno, code.co_name) for code in codes)
-        # Cumulative seconds.
-        found[name] = sum((known[place][3] for place in places if place in known), 0.0)
-        left -= found[name]
-    return {**found, "other": left}
+    whole = time.perf_counter() - begin
+    known = pstats.Stats(profile).stats
+    places = {code: (code.co_filename, code.co_firstlineno, code.co_name) for code in codes}
+    return whole, {code: known[at][3] for code, at in places.items() if at in known}
+
+
+def _watched(step: Callable[[], object], codes: set[CodeType]) -> tuple[float, dict]:
+    """The same from Python 3.12 on, whose profiler mixes up what several threads do."""
+    watch, tool = sys.monitoring, sys.monitoring.PROFILER_ID
+    events, thread = watch.events, threading.get_ident()
+    open_, seconds = {code: [] for code in codes}, dict.fromkeys(codes, 0.0)
+
+    def enter(code: CodeType, *_) -> None:
+        if threading.get_ident() == thread:
+            open_[code].append(time.perf_counter())
+
+    def leave(code: CodeType, *_) -> None:
+        if threading.get_ident() == thread and open_[code]:
+            begin = open_[code].pop()
+            if not open_[code]:  # within itself a function counts once
+                seconds[code] += time.perf_counter() - begin
+
+    called = {events.PY_START: enter, events.PY_RESUME: enter}
+    called |= {events.PY_RETURN: leave, events.PY_YIELD: leave}
+    watch.use_tool_id(tool, "sccodec bench")
+    try:
+        for event, function in called.items():
+            watch.register_callback(tool, event, function)
+        for code in codes:
+            watch.set_local_events(tool, code, sum(called))
+        begin = time.perf_counter()
+        step()
+        return time.perf_counter() - begin, seconds
+    finally:
+        for code in codes:
+            watch.set_local_events(tool, code, events.NO_EVENTS)
+        for event in called:
+            watch.register_callback(tool, event, None)
+        watch.free_tool_id(tool)
 
 
 # -- whole processes ----------------------------------------------------------------------------
