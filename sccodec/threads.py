@@ -163,9 +163,8 @@ def undisturbed() -> Iterator[None]:
         signal.signal(number, before[number])
 
     if threading.current_thread() is threading.main_thread():
-        for name in ("SIGINT", *TOLD):
-            number = getattr(signal, name, None)
-            if number is not None and callable(signal.getsignal(number)):
+        for number in HELD:
+            if callable(signal.getsignal(number)):
                 before[number] = signal.signal(number, wait)
     try:
         yield

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import click
 
 from sccodec.cli import border
-from sccodec.container.rules import MODEL_ID
+from sccodec.container.rules import is_model_id
 from sccodec.errors import BadRequest, CodecError
 from sccodec.extras import need
 
@@ -94,7 +94,7 @@ def _check_id(name: str) -> None:
 
     if name in PROFILES:
         raise BadRequest(f"{name} is a profile, no id of a model")
-    if not MODEL_ID.fullmatch(name) or not name.isprintable() or len(name.encode()) > 255:
+    if not is_model_id(name) or len(name.encode()) > 255:
         raise BadRequest(f"model id {name!r} is not allowed")
 
 

@@ -303,13 +303,11 @@ def search(
         uniform = Family(stats, grid, replace(settings, quantiser="uniform"))
         other = _nearest(wanted, uniform, bits_of, within)
         between = found.between or other.between
-        misses = [_miss(one.bits, wanted, within) for one in (found, other)]
+        costs = [_miss(one.bits, wanted, within) for one in (found, other)]
         plain = found.design.coarser is None and other.design.coarser is None
-        if plain and max(misses) <= max(RATE_TOLERANCE * wanted, WORDS / family.elements):
-            errors = [family.error_of(found.design), uniform.error_of(other.design)]
-        else:
-            errors = misses
-        found = other if errors[1] < errors[0] else found
+        if plain and max(costs) <= max(RATE_TOLERANCE * wanted, WORDS / family.elements):
+            costs = [family.error_of(found.design), uniform.error_of(other.design)]
+        found = other if costs[1] < costs[0] else found
         return found._replace(between=between)
     return found
 

@@ -413,13 +413,9 @@ def from_file(file: BinaryIO, *, name: str = "<file>", **options) -> Reader:
     lock, start = threading.Lock(), file.tell()
 
     def read_at(offset: int, length: int) -> bytes:
-        pieces = []
         with lock:
             file.seek(start + offset)
-            while length and (piece := file.read(length)):  # unbuffered ones may give less
-                pieces.append(piece)
-                length -= len(piece)
-        return b"".join(pieces)
+            return file.read(length)
 
     def rewind() -> None:
         with suppress(OSError, ValueError):  # whoever has closed it does not care
@@ -427,7 +423,7 @@ def from_file(file: BinaryIO, *, name: str = "<file>", **options) -> Reader:
 
     try:
         file.seek(0, os.SEEK_END)
-        reader = Reader(read_at, file.tell() - start, name=name, **options)
+        reader = Reader(_patient(read_at), file.tell() - start, name=name, **options)
     except NotOurFile as error:
         hint = f"it is read from byte {start}, where the open file stands" if start else error.hint
         raise NotOurFile(str(error), hint=hint) from error
@@ -442,13 +438,22 @@ def _from_disk(file: BinaryIO, **options) -> Reader:
     size = file.seek(0, os.SEEK_END)
 
     def read_at(offset: int, length: int) -> bytes:
+        return os.pread(file.fileno(), length, offset)
+
+    return Reader(_patient(read_at), size, **options)
+
+
+def _patient(read_at: Callable[[int, int], bytes]) -> Callable[[int, int], bytes]:
+    """All of the bytes, from a read that may give less than it is asked for."""
+
+    def read_all(offset: int, length: int) -> bytes:
         pieces = []
-        while length and (piece := os.pread(file.fileno(), length, offset)):  # may give less
+        while length and (piece := read_at(offset, length)):
             pieces.append(piece)
             offset, length = offset + len(piece), length - len(piece)
         return b"".join(pieces)
 
-    return Reader(read_at, size, **options)
+    return read_all
 
 
 def open_path(path: str | os.PathLike, **options) -> Reader:

@@ -77,6 +77,11 @@ def check_limit(what: str, value: int, limit: int, cap: int | None = None) -> No
         )
 
 
+def is_model_id(name: str) -> bool:
+    """Whether a header may name a model so."""
+    return bool(MODEL_ID.fullmatch(name)) and name.isprintable()
+
+
 def check_header(header: Header, limits: Limits, *, wrong: type[CodecError]) -> None:
     """Raise for the first field that no reader would accept."""
     if header.kind == "tensor":
@@ -86,7 +91,7 @@ def check_header(header: Header, limits: Limits, *, wrong: type[CodecError]) -> 
         _check_size(header, limits)
     check_limit("layers", header.total_layers, limits.max_layers, MAX_NAMED_LAYERS)
     _check_canvas(header, wrong)
-    if not MODEL_ID.fullmatch(header.model) or not header.model.isprintable():
+    if not is_model_id(header.model):
         raise wrong(f"model id {header.model!r} is not allowed")
     if len(header.digest) != 8:
         raise wrong(f"model digest of {len(header.digest)} bytes, not 8")

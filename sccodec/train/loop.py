@@ -92,7 +92,7 @@ def read_recipe(name: str | Path) -> Recipe:
     check_values(path, recipe)
     if recipe.only_quick and not network.quick8:
         raise BadRequest(f"{path}: only_quick, but quick8 is 0: there is no quick analysis")
-    alone = [name for name in ("only_entropy", "only_quick", "chosen") if getattr(recipe, name)]
+    alone = _parts_alone(recipe)
     if len(alone) > 1:
         raise BadRequest(f"{path}: {' and '.join(alone)} exclude each other")
     if not set(recipe.efforts) <= set(range(1, 10)) or not recipe.efforts:
@@ -102,6 +102,11 @@ def read_recipe(name: str | Path) -> Recipe:
     if recipe.optimiser not in OPTIMISERS:
         raise BadRequest(f"{path}: no optimiser {recipe.optimiser}; known: {', '.join(OPTIMISERS)}")
     return recipe
+
+
+def _parts_alone(recipe: Recipe) -> list[str]:
+    """The keys by which a recipe trains a part of the networks alone."""
+    return [name for name in ("only_entropy", "only_quick", "chosen") if getattr(recipe, name)]
 
 
 WIDTHS = ("wide8", "wide16", "base_wide", "hyper", "prior_wide")
@@ -287,9 +292,7 @@ class Run:
 
     def _made_by(self) -> str:
         """What an optimiser's state is of."""
-        recipe = self.recipe
-        alone = [name for name in ("only_entropy", "only_quick", "chosen") if getattr(recipe, name)]
-        return " ".join([recipe.optimiser, *alone])
+        return " ".join([self.recipe.optimiser, *_parts_alone(self.recipe)])
 
     def _choose(self, init) -> None:
         """Has the encoder of the model folder whose weights `init` is code crops; what is coded

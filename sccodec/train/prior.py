@@ -170,9 +170,8 @@ class Quantiser(nn.Module):
         most = OFFSET_OCTAVES * TABLES_PER_OCTAVE
         tables = torch.arange(-most, most + 1, device=step.device) / TABLES_PER_OCTAVE
         offsets = self.offset(tables.expand(len(step), -1), step.reshape(-1, 1))
-        at = (log2_ratio.detach() * TABLES_PER_OCTAVE).round().clamp(
-            -most, most
-        ).nan_to_num() + most
+        near = (log2_ratio.detach() * TABLES_PER_OCTAVE).round().clamp(-most, most)
+        at = near.nan_to_num() + most  # a loss that is no number is told of later
         return offsets.gather(1, at.long().reshape(len(step), -1)).reshape(log2_ratio.shape)
 
     def hyper_log2_step(self, log2_step):
